@@ -1,0 +1,332 @@
+//! Broker addresses from ZooKeeper: the children of `/brokers/ids` and the JSON each holds.
+//!
+//! The registration is what Kafka's `kafka.zk.BrokerIdZNode` writes, versions 1 to 5: `host` and
+//! `port` alone in 0.8, `endpoints` with a listener map since 0.9/0.10.2. The session is read-only
+//! in effect: nothing is created, and it ends with the call.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use zookeeper_client::Client;
+
+use crate::address::{self, Address};
+
+/// One broker as it registered itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    /// `broker.id`.
+    pub id: i32,
+    /// The advertised listeners, in the order registered.
+    pub endpoints: Vec<Endpoint>,
+    /// `broker.rack`.
+    pub rack: Option<String>,
+}
+
+/// One advertised listener of a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The listener's name, `PLAINTEXT` or a name of the operator's.
+    pub listener: String,
+    /// What is spoken there: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
+    pub protocol: String,
+    /// Where it is reached.
+    pub address: Address,
+}
+
+/// Lists the brokers registered below `connect`, ordered by id.
+///
+/// `connect` is written as for Kafka's `zookeeper.connect`: `host:port,host:port/chroot`.
+/// The whole call takes `timeout` at most.
+///
+/// # Errors
+/// See [`Error`]; a registration that cannot be read fails the call, since a mirror that knows
+/// half of a cluster is worse than one that does not start.
+pub async fn brokers(connect: &str, timeout: Duration) -> Result<Vec<Broker>, Error> {
+    match tokio::time::timeout(timeout, list(connect, timeout)).await {
+        Ok(listed) => listed,
+        Err(_) => Err(Error::Timeout { connect: connect.to_owned(), timeout }),
+    }
+}
+
+/// The address of each broker's first listener that speaks `protocol`.
+///
+/// # Errors
+/// [`Error::NoListener`] when no broker offers the protocol at all.
+pub fn addresses(brokers: &[Broker], protocol: &str) -> Result<Vec<Address>, Error> {
+    let speaks = |endpoint: &&Endpoint| endpoint.protocol.eq_ignore_ascii_case(protocol);
+    let found: Vec<_> = brokers
+        .iter()
+        .filter_map(|broker| broker.endpoints.iter().find(speaks))
+        .map(|endpoint| endpoint.address.clone())
+        .collect();
+    if found.is_empty() {
+        let mut offered: Vec<_> = brokers
+            .iter()
+            .flat_map(|broker| &broker.endpoints)
+            .map(|e| e.protocol.clone())
+            .collect();
+        offered.sort_unstable();
+        offered.dedup();
+        return Err(Error::NoListener {
+            protocol: protocol.to_owned(),
+            offered: offered.join(", "),
+        });
+    }
+    Ok(found)
+}
+
+/// Reads one registration.
+///
+/// # Errors
+/// [`Error::Registration`] for JSON that does not have the shape Kafka writes.
+pub fn parse_registration(id: i32, data: &[u8]) -> Result<Broker, Error> {
+    let refused = |source: Cause| Error::Registration { id, source };
+    let json: Registration =
+        serde_json::from_slice(data).map_err(|cause| refused(Box::new(cause)))?;
+    let mut endpoints = Vec::with_capacity(json.endpoints.len());
+    for text in &json.endpoints {
+        let endpoint = json.endpoint(text).map_err(|cause| refused(Box::new(cause)))?;
+        endpoints.push(endpoint);
+    }
+    // Version 1 has no endpoints; later ones repeat the plaintext listener in host and port, or
+    // null and -1 where there is none.
+    if let (true, Some(host), Ok(port)) =
+        (endpoints.is_empty(), &json.host, u16::try_from(json.port))
+    {
+        let address = Address::try_new(host, port).map_err(|cause| refused(Box::new(cause)))?;
+        endpoints.push(Endpoint {
+            listener: PLAINTEXT.to_owned(),
+            protocol: PLAINTEXT.to_owned(),
+            address,
+        });
+    }
+    Ok(Broker { id, endpoints, rack: json.rack })
+}
+
+/// What went wrong between us and ZooKeeper.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No server of the ensemble could be reached, or the connect string is malformed.
+    #[error("connect to zookeeper {connect}")]
+    Connect {
+        /// The connect string.
+        connect: String,
+        /// What the ZooKeeper client says.
+        source: Cause,
+    },
+    /// The ensemble did not answer in time.
+    #[error("no answer from zookeeper {connect} within {timeout:?}")]
+    Timeout {
+        /// The connect string.
+        connect: String,
+        /// The bound of the whole look-up.
+        timeout: Duration,
+    },
+    /// A node could not be read.
+    #[error("read {path} from zookeeper {connect}")]
+    Read {
+        /// The connect string.
+        connect: String,
+        /// The node, below the chroot.
+        path: String,
+        /// What the ZooKeeper client says.
+        source: Cause,
+    },
+    /// The ensemble holds no Kafka cluster at that chroot.
+    #[error("zookeeper {connect} has no {path}; a chroot such as /kafka may be missing")]
+    NoCluster {
+        /// The connect string.
+        connect: String,
+        /// The node that is missing.
+        path: &'static str,
+    },
+    /// A Kafka cluster is there and no broker is alive.
+    #[error("no broker is registered in zookeeper {connect}")]
+    NoBrokers {
+        /// The connect string.
+        connect: String,
+    },
+    /// More brokers than any cluster has: the answer is not believed.
+    #[error("zookeeper {connect} lists {count} brokers, more than {BROKERS_MAX}")]
+    TooManyBrokers {
+        /// The connect string.
+        connect: String,
+        /// How many children the node has.
+        count: usize,
+    },
+    /// A broker's registration is not what Kafka writes.
+    #[error("registration of broker {id} in zookeeper is malformed")]
+    Registration {
+        /// `broker.id`.
+        id: i32,
+        /// What is malformed.
+        source: Cause,
+    },
+    /// No broker has a listener that speaks the wanted protocol.
+    #[error("no broker has a {protocol} listener, only {offered}")]
+    NoListener {
+        /// The security protocol asked for.
+        protocol: String,
+        /// Those there are.
+        offered: String,
+    },
+}
+
+impl Error {
+    /// Whether the same question may be answered a little later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Connect { .. }
+            | Self::Timeout { .. }
+            | Self::Read { .. }
+            | Self::NoBrokers { .. } => true,
+            Self::NoCluster { .. }
+            | Self::TooManyBrokers { .. }
+            | Self::Registration { .. }
+            | Self::NoListener { .. } => false,
+        }
+    }
+}
+
+/// A cause from below, whose type is no part of this interface.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Debug, Deserialize)]
+struct Registration {
+    #[serde(default)]
+    host: Option<String>,
+    #[serde(default = "no_port")]
+    port: i64,
+    #[serde(default)]
+    endpoints: Vec<String>,
+    #[serde(default)]
+    listener_security_protocol_map: BTreeMap<String, String>,
+    #[serde(default)]
+    rack: Option<String>,
+}
+
+impl Registration {
+    /// `LISTENER://host:port`; the map says what the listener speaks, and before there was a map
+    /// (0.9 to 0.10.1) the listener was named after it.
+    fn endpoint(&self, text: &str) -> Result<Endpoint, address::Error> {
+        let malformed = || address::Error::Host { host: text.escape_debug().take(255).collect() };
+        let (listener, address) = text.split_once("://").ok_or_else(malformed)?;
+        let protocol = self.listener_security_protocol_map.get(listener);
+        Ok(Endpoint {
+            listener: listener.to_owned(),
+            protocol: protocol.map_or(listener, String::as_str).to_owned(),
+            address: Address::parse(address, crate::KAFKA_PORT)?,
+        })
+    }
+}
+
+const BROKER_IDS: &str = "/brokers/ids";
+const BROKERS_MAX: usize = 10_000;
+const PLAINTEXT: &str = "PLAINTEXT";
+
+fn no_port() -> i64 {
+    -1
+}
+
+async fn list(connect: &str, timeout: Duration) -> Result<Vec<Broker>, Error> {
+    let client = Client::connector()
+        .with_session_timeout(timeout)
+        .with_readonly(true)
+        .with_fail_eagerly()
+        .connect(connect)
+        .await
+        .map_err(|cause| Error::Connect { connect: connect.to_owned(), source: cause.into() })?;
+    let failed = |path: &str, source: zookeeper_client::Error| Error::Read {
+        connect: connect.to_owned(),
+        path: path.to_owned(),
+        source: source.into(),
+    };
+    let children = match client.list_children(BROKER_IDS).await {
+        Ok(children) => children,
+        Err(zookeeper_client::Error::NoNode) => {
+            return Err(Error::NoCluster { connect: connect.to_owned(), path: BROKER_IDS });
+        }
+        Err(cause) => return Err(failed(BROKER_IDS, cause)),
+    };
+    if children.len() > BROKERS_MAX {
+        let connect = connect.to_owned();
+        return Err(Error::TooManyBrokers { connect, count: children.len() });
+    }
+    let mut brokers = Vec::with_capacity(children.len());
+    for id in children.iter().filter_map(|child| child.parse::<i32>().ok()) {
+        let path = format!("{BROKER_IDS}/{id}");
+        match client.get_data(&path).await {
+            Ok((data, _)) => brokers.push(parse_registration(id, &data)?),
+            // The node is ephemeral: the broker went away between the two reads.
+            Err(zookeeper_client::Error::NoNode) => {}
+            Err(cause) => return Err(failed(&path, cause)),
+        }
+    }
+    if brokers.is_empty() {
+        return Err(Error::NoBrokers { connect: connect.to_owned() });
+    }
+    brokers.sort_by_key(|broker| broker.id);
+    Ok(brokers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoints(data: &str) -> Vec<(String, String)> {
+        let broker = parse_registration(1, data.as_bytes()).unwrap();
+        broker.endpoints.into_iter().map(|e| (e.protocol, e.address.to_string())).collect()
+    }
+
+    #[test]
+    fn a_registration_of_version_1_has_host_and_port() {
+        let data = r#"{"version":1,"host":"wn0","port":9092,"jmx_port":-1,"timestamp":"1"}"#;
+        assert_eq!(endpoints(data), [("PLAINTEXT".to_owned(), "wn0:9092".to_owned())]);
+    }
+
+    #[test]
+    fn a_registration_of_version_4_maps_listener_names_to_protocols() {
+        let data = r#"{"features":{},"listener_security_protocol_map":{"INTERNAL":"PLAINTEXT",
+            "CLIENTS":"SASL_SSL"},"endpoints":["INTERNAL://wn0:9092","CLIENTS://wn0:9093"],
+            "rack":"/fd/1","jmx_port":-1,"host":null,"port":-1,"version":4,"timestamp":"1"}"#;
+        assert_eq!(
+            endpoints(data),
+            [
+                ("PLAINTEXT".to_owned(), "wn0:9092".to_owned()),
+                ("SASL_SSL".to_owned(), "wn0:9093".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn a_listener_without_a_map_is_named_after_its_protocol() {
+        let data = r#"{"endpoints":["SSL://[::1]:9093"],"host":null,"port":-1,"version":3}"#;
+        assert_eq!(endpoints(data), [("SSL".to_owned(), "[::1]:9093".to_owned())]);
+    }
+
+    #[test]
+    fn a_malformed_registration_is_an_error_that_names_the_broker() {
+        for data in ["", "{", r#"{"endpoints":["wn0"]}"#, r#"{"endpoints":["SSL://a b:1"]}"#] {
+            let error = parse_registration(7, data.as_bytes()).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "registration of broker 7 in zookeeper is malformed",
+                "{data}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_listeners_of_the_wanted_protocol_are_addresses() {
+        let data = r#"{"endpoints":["PLAINTEXT://wn0:9092","SSL://wn0:9093"],"version":3}"#;
+        let brokers = [parse_registration(1, data.as_bytes()).unwrap()];
+        assert_eq!(crate::join(&addresses(&brokers, "ssl").unwrap()), "wn0:9093");
+        assert_eq!(
+            addresses(&brokers, "SASL_SSL").unwrap_err().to_string(),
+            "no broker has a SASL_SSL listener, only PLAINTEXT, SSL"
+        );
+    }
+}
