@@ -1,3 +1,34 @@
-//! Command.
+//! `cargo xtask`: the developer tasks of this workspace. Each task is one file of `command`.
 
-fn main() {}
+mod command;
+mod say;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Developer tasks: real brokers, tests, checks and the released binary.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    Brokers(command::brokers::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Brokers(arguments) => command::brokers::run(arguments),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            say::chain(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}

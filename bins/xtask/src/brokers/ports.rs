@@ -1,0 +1,53 @@
+//! Free ports on the loopback interface, chosen below the range from which the kernel takes ports
+//! for outgoing connections: a client that dials a dead broker's port can therefore never be given
+//! that port itself.
+
+use std::{
+    collections::BTreeSet,
+    hash::{BuildHasher, RandomState},
+    net::{Ipv4Addr, TcpListener},
+};
+
+use super::Error;
+
+const FIRST: u16 = 18_000;
+const LAST: u16 = 31_999;
+
+/// `count` different ports that nobody listens on now.
+///
+/// # Errors
+/// When the whole range was tried and too few were free.
+pub(super) fn free(count: usize) -> Result<Vec<u16>, Error> {
+    let span = u64::from(LAST - FIRST + 1);
+    let start = RandomState::new().hash_one(std::process::id()) % span;
+    let mut ports = BTreeSet::new();
+    for step in 0..span {
+        if ports.len() == count {
+            break;
+        }
+        let offset = u16::try_from((start + step) % span).expect("invariant: span fits a port");
+        let port = FIRST + offset;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            ports.insert(port);
+        }
+    }
+    if ports.len() < count {
+        return Err(Error::NoPort { first: FIRST, last: LAST });
+    }
+    Ok(ports.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_ports_differ_and_can_be_listened_on() {
+        let ports = free(8).expect("eight free ports");
+        assert_eq!(ports.len(), 8);
+        let held: Vec<_> =
+            ports.iter().map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port))).collect();
+        assert!(held.iter().all(Result::is_ok));
+        assert!(ports.iter().all(|port| (FIRST..=LAST).contains(port)));
+    }
+}
