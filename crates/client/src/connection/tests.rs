@@ -1,0 +1,144 @@
+//! A connection against a hand-written far end.
+
+use std::io;
+use std::sync::Mutex as StdMutex;
+
+use futures::future::BoxFuture;
+use kafka_protocol::messages::MetadataRequest;
+use kafka_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
+use kafka_protocol::protocol::Encodable;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+use super::*;
+use crate::error::Fate;
+
+/// Gives out one end of a pipe, once.
+#[derive(Debug)]
+struct OnePipe(StdMutex<Option<DuplexStream>>);
+
+impl Connector for OnePipe {
+    fn connect<'a>(&'a self, _: &'a Address) -> BoxFuture<'a, io::Result<Duplex>> {
+        let stream = self.0.lock().unwrap().take();
+        Box::pin(async move {
+            let stream = stream.ok_or(io::ErrorKind::ConnectionRefused)?;
+            let (read, write) = tokio::io::split(stream);
+            Ok(Duplex { read: Box::new(read), write: Box::new(write) })
+        })
+    }
+}
+
+fn pipe() -> (Options, DuplexStream) {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let options = Options {
+        client_id: "test".into(),
+        connect_timeout: Duration::from_secs(5),
+        frame_bytes_max: 1 << 20,
+        connector: Arc::new(OnePipe(StdMutex::new(Some(near)))),
+    };
+    (options, far)
+}
+
+async fn read_request(far: &mut DuplexStream) -> (i16, i16, i32) {
+    let length = far.read_i32().await.unwrap();
+    let mut frame = vec![0; usize::try_from(length).unwrap()];
+    far.read_exact(&mut frame).await.unwrap();
+    let field = |at: usize| i16::from_be_bytes([frame[at], frame[at + 1]]);
+    (field(0), field(2), i32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]))
+}
+
+async fn write_answer(far: &mut DuplexStream, id: i32, body: &[u8]) {
+    far.write_i32(i32::try_from(body.len() + 4).unwrap()).await.unwrap();
+    far.write_i32(id).await.unwrap();
+    far.write_all(body).await.unwrap();
+}
+
+async fn shake_hands(far: &mut DuplexStream) {
+    let (api, version, id) = read_request(far).await;
+    assert_eq!((api, version), (ApiKey::ApiVersions as i16, 3));
+    let metadata = ApiVersion::default().with_api_key(3).with_min_version(0).with_max_version(9);
+    let mut body = bytes::BytesMut::new();
+    ApiVersionsResponse::default().with_api_keys(vec![metadata]).encode(&mut body, 3).unwrap();
+    write_answer(far, id, &body).await;
+}
+
+async fn open() -> (Connection, DuplexStream) {
+    let (options, mut far) = pipe();
+    let address = Address::new("broker", 9092);
+    let (connection, ()) =
+        futures::join!(Connection::open(&address, &options), shake_hands(&mut far));
+    (connection.unwrap(), far)
+}
+
+fn metadata(connection: &Connection, timeout: Duration) -> Pending {
+    let body = codec::encode(&MetadataRequest::default(), 1).unwrap();
+    connection.send(ApiKey::Metadata, 1, vec![body], timeout)
+}
+
+#[tokio::test]
+async fn requests_are_pipelined_and_answers_find_them() {
+    let (connection, mut far) = open().await;
+    let first = metadata(&connection, Duration::from_secs(5));
+    let second = metadata(&connection, Duration::from_secs(5));
+    let (_, _, first_id) = read_request(&mut far).await;
+    let (_, _, second_id) = read_request(&mut far).await;
+    write_answer(&mut far, first_id, b"one").await;
+    write_answer(&mut far, second_id, b"two").await;
+    assert_eq!(first.await.unwrap(), Bytes::from_static(b"one"));
+    assert_eq!(second.await.unwrap(), Bytes::from_static(b"two"));
+}
+
+#[tokio::test]
+async fn the_answer_of_a_dropped_request_reaches_nobody_else() {
+    let (connection, mut far) = open().await;
+    let dropped = metadata(&connection, Duration::from_secs(5));
+    let (_, _, dropped_id) = read_request(&mut far).await;
+    drop(dropped);
+    let kept = metadata(&connection, Duration::from_secs(5));
+    let (_, _, kept_id) = read_request(&mut far).await;
+    write_answer(&mut far, dropped_id, b"stale").await;
+    write_answer(&mut far, kept_id, b"fresh").await;
+    assert_eq!(kept.await.unwrap(), Bytes::from_static(b"fresh"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_written_request_without_an_answer_closes_the_connection() {
+    let (connection, mut far) = open().await;
+    let slow = metadata(&connection, Duration::from_secs(3));
+    let behind = metadata(&connection, Duration::from_secs(30));
+    read_request(&mut far).await;
+    let error = slow.await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { written: true, .. }), "{error}");
+    assert_eq!(error.fate(), Fate::Unknown);
+    assert!(connection.is_closed());
+    assert!(matches!(behind.await, Err(Error::Closed { .. })));
+}
+
+#[tokio::test]
+async fn an_answer_with_a_wrong_id_closes_the_connection() {
+    let (connection, mut far) = open().await;
+    let pending = metadata(&connection, Duration::from_secs(5));
+    let (_, _, id) = read_request(&mut far).await;
+    write_answer(&mut far, id + 1, b"?").await;
+    let error = pending.await.unwrap_err();
+    assert!(matches!(error, Error::Closed { written: true, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn something_that_is_not_kafka_is_called_so() {
+    let (options, mut far) = pipe();
+    let address = Address::new("web", 80);
+    let answer = far.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    let (opened, _) = futures::join!(Connection::open(&address, &options), answer);
+    let error = opened.unwrap_err();
+    assert!(matches!(error, Error::NotKafka { .. }), "{error}");
+    assert!(error.to_string().starts_with("web:80 does not speak plain Kafka"), "{error}");
+}
+
+#[tokio::test]
+async fn dropping_the_last_handle_closes_the_stream() {
+    let (connection, mut far) = open().await;
+    drop(connection);
+    let mut rest = Vec::new();
+    far.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty());
+}
