@@ -1,5 +1,8 @@
 //! What a client is told: where the cluster is, its time-outs and its sizes.
 
+pub mod keys;
+pub mod properties;
+
 use std::sync::Arc;
 use std::time::Duration;
 
