@@ -100,8 +100,7 @@ impl Refresh {
 
     /// Asks `broker` once, and shows the new view.
     pub(crate) async fn ask(&self, broker: &Broker) -> Result<Arc<View>, Error> {
-        let request = self.request();
-        let answer = broker.call(Lane::Control, VERSIONS, |_| request).await?;
+        let answer = broker.call(Lane::Control, VERSIONS, |version| self.request(version)).await?;
         let next = Arc::new(merge::next_view(&self.view(), &answer.body));
         tracing::debug!(
             generation = next.generation.0,
@@ -133,15 +132,16 @@ impl Refresh {
         self.wanted.notify_one();
     }
 
-    fn request(&self) -> MetadataRequest {
+    /// Before version 4 a topic that is asked for by name may be created by the asking, so there
+    /// all topics are asked for.
+    fn request(&self, version: i16) -> MetadataRequest {
         let interest = self.interest().clone();
-        let topics = interest.topics.iter().map(|topic| {
+        let names = interest.topics.iter().map(|topic| {
             let name = StrBytes::from_string(topic.to_string());
             MetadataRequestTopic::default().with_name(Some(TopicName(name)))
         });
-        MetadataRequest::default()
-            .with_topics((!interest.all).then(|| topics.collect()))
-            .with_allow_auto_topic_creation(false)
+        let topics = (!interest.all && version >= 4).then(|| names.collect());
+        MetadataRequest::default().with_topics(topics).with_allow_auto_topic_creation(version < 4)
     }
 
     fn interest(&self) -> MutexGuard<'_, Interest> {
