@@ -1,0 +1,204 @@
+//! Why a mirror cannot start or go on ([`Error`]), and why one partition stopped while the mirror goes on
+//! ([`Halt`]). Every `Display` speaks of its own level; causes are in `source()`.
+
+use std::sync::Arc;
+
+use kmirror_client::{ErrorCode, TopicPartition};
+
+/// Which of the two clusters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum End {
+    /// The cluster that is read.
+    Source,
+    /// The cluster that is written.
+    Destination,
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            End::Source => "source",
+            End::Destination => "destination",
+        })
+    }
+}
+
+/// Why the mirror cannot start or has to end.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting makes no sense, alone or beside another.
+    #[error("setting {setting}: {reason}")]
+    Config {
+        /// The field of [`Config`](crate::Config).
+        setting: &'static str,
+        /// What is wrong with its value.
+        reason: String,
+    },
+    /// A cluster could not be reached or did not answer as it must.
+    #[error("{end} cluster")]
+    Cluster {
+        /// Which one.
+        end: End,
+        /// What happened.
+        source: kmirror_client::Error,
+    },
+    /// Both ends are one cluster and topics keep their names: every record would be mirrored for ever.
+    #[error(
+        "source and destination are the same cluster {cluster_id}, and topics keep their names"
+    )]
+    SameCluster {
+        /// The id both ends gave.
+        cluster_id: Arc<str>,
+    },
+    /// Another cluster answers behind the addresses than the one that was pinned.
+    #[error("the {end} cluster is {found}, not {expected}")]
+    ClusterChanged {
+        /// Which end.
+        end: End,
+        /// The id that was pinned.
+        expected: Arc<str>,
+        /// The id that answered.
+        found: Arc<str>,
+    },
+    /// A partition stopped, and the policy lets that stop the mirror
+    /// ([`Reach::Mirror`](crate::policy::trouble::Reach::Mirror)).
+    #[error("partition {partition} stopped")]
+    Halted {
+        /// The source partition.
+        partition: TopicPartition,
+        /// Why it stopped.
+        source: Halt,
+    },
+    /// A thread of the mirror ended by a bug of ours.
+    #[error("{thread} panicked: {message}")]
+    Panicked {
+        /// The thread's name.
+        thread: String,
+        /// What it said.
+        message: String,
+    },
+    /// The operating system refused a thread or a runtime.
+    #[error("start {thread}: {reason}")]
+    Thread {
+        /// The thread's name.
+        thread: String,
+        /// The system's answer.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// True when the same configuration may work later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Error::Cluster { source, .. } => source.is_retryable(),
+            Error::Thread { .. } => true,
+            Error::Config { .. }
+            | Error::SameCluster { .. }
+            | Error::ClusterChanged { .. }
+            | Error::Halted { .. }
+            | Error::Panicked { .. } => false,
+        }
+    }
+}
+
+/// Why a partition stopped alone. Offsets are the source's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Halt {
+    /// Retention or a deletion overtook the mirror.
+    #[error("offsets {from} to {to} are gone from the source", to = before - 1)]
+    Lost {
+        /// The first offset that was lost.
+        from: i64,
+        /// The first offset that is still there.
+        before: i64,
+    },
+    /// The source's log is shorter than what was read: an unclean leader election cut it off.
+    #[error("the source's log was cut off at {end}, before the position {position}")]
+    Truncated {
+        /// Where the mirror stood.
+        position: i64,
+        /// The end of what both logs have in common.
+        end: i64,
+    },
+    /// The topic was deleted and created again.
+    #[error("the source topic was deleted and created again; the position was {position}")]
+    Recreated {
+        /// Where the mirror stood in the old topic.
+        position: i64,
+    },
+    /// A batch does not carry the checksum it claims, again and again.
+    #[error("the batch at offset {offset} is corrupt: {reason}")]
+    Corrupt {
+        /// The offset the fetch asked for.
+        offset: i64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// One record is larger than the destination takes.
+    #[error("the record at offset {offset} is too large for the destination ({bytes} bytes)")]
+    Oversize {
+        /// Its offset.
+        offset: i64,
+        /// The bytes of the batch that holds it alone.
+        bytes: usize,
+    },
+    /// A record without a key cannot go to a compacted topic.
+    #[error("the record at offset {offset} has no key, and the destination topic is compacted")]
+    NullKey {
+        /// Its offset.
+        offset: i64,
+    },
+    /// The destination refuses the batch for ever.
+    #[error("the destination refuses the batch at offset {offset}: {code}{}", detail(message))]
+    Rejected {
+        /// The batch's first offset.
+        offset: i64,
+        /// The broker's answer.
+        code: ErrorCode,
+        /// The broker's words, if any.
+        message: Option<Arc<str>>,
+    },
+    /// The mirror's own client cannot go on with this partition.
+    #[error("{what}: {reason}")]
+    Client {
+        /// What was tried.
+        what: &'static str,
+        /// What came of it.
+        reason: String,
+    },
+}
+
+impl Halt {
+    /// A word for metrics and the status.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Halt::Lost { .. } => "lost",
+            Halt::Truncated { .. } => "truncated",
+            Halt::Recreated { .. } => "recreated",
+            Halt::Corrupt { .. } => "corrupt",
+            Halt::Oversize { .. } => "oversize",
+            Halt::NullKey { .. } => "null_key",
+            Halt::Rejected { .. } => "rejected",
+            Halt::Client { .. } => "client",
+        }
+    }
+}
+
+fn detail(message: &Option<Arc<str>>) -> String {
+    message.as_ref().map_or_else(String::new, |message| format!(" ({message})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_range_is_named_exactly() {
+        let halt = Halt::Lost { from: 10, before: 20 };
+        assert_eq!(halt.to_string(), "offsets 10 to 19 are gone from the source");
+        assert_eq!(halt.kind(), "lost");
+    }
+}

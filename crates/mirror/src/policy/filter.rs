@@ -1,0 +1,318 @@
+//! Which source topics are mirrored. A pattern means what it means to `kafka.tools.MirrorMaker`: it is
+//! trimmed, commas become alternatives, spaces and surrounding quotes vanish, and the whole topic name
+//! has to match a *Java* regular expression. Matching never runs away: patterns the linear-time engine
+//! takes are matched by it, the others by a backtracking one with a bound on its steps.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The most steps the backtracking engine may take for one topic name before the name is refused.
+pub const BACKTRACK_STEPS_MAX: usize = 100_000;
+
+/// The longest pattern accepted, in bytes.
+pub const PATTERN_BYTES_MAX: usize = 64 * 1024;
+
+/// A pattern that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nothing is left of the pattern after trimming.
+    #[error("the topic pattern is empty")]
+    Empty,
+    /// Longer than [`PATTERN_BYTES_MAX`].
+    #[error("the topic pattern has {bytes} bytes, more than {PATTERN_BYTES_MAX}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Neither engine understands it.
+    #[error("the topic pattern {pattern:?} is not a regular expression: {reason}")]
+    Invalid {
+        /// The pattern after MirrorMaker's normalisation.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// One pattern over topic names.
+#[derive(Clone)]
+pub struct Pattern {
+    text: Arc<str>,
+    engine: Engine,
+}
+
+#[derive(Clone)]
+enum Engine {
+    Linear(regex::Regex),
+    Backtracking(Arc<fancy_regex::Regex>),
+}
+
+impl Pattern {
+    /// Reads a pattern as MirrorMaker's `--include` does (Kafka class `TopicFilter`): trim, `,` to `|`,
+    /// no spaces, no surrounding quotes; Java syntax; the whole name must match.
+    ///
+    /// # Errors
+    /// [`Error`] when it is empty, too long, or not a regular expression.
+    pub fn try_new(raw: &str) -> Result<Pattern, Error> {
+        if raw.len() > PATTERN_BYTES_MAX {
+            return Err(Error::TooLong { bytes: raw.len() });
+        }
+        let text = normalise(raw);
+        if text.is_empty() {
+            return Err(Error::Empty);
+        }
+        let anchored = format!("^(?:{})$", from_java(&text));
+        let engine = if has_possessive_quantifier(&text) {
+            None // the linear engine reads `a*+` as `(a*)+`, which is something else
+        } else {
+            regex::Regex::new(&anchored).ok().map(Engine::Linear)
+        };
+        let engine = match engine {
+            Some(engine) => engine,
+            None => backtracking(&text, &anchored)?,
+        };
+        Ok(Pattern { text: text.into(), engine })
+    }
+
+    /// True when the whole of `topic` matches. A name that exhausts the backtracking bound does not match.
+    pub fn matches(&self, topic: &str) -> bool {
+        match &self.engine {
+            Engine::Linear(regex) => regex.is_match(topic),
+            Engine::Backtracking(regex) => regex.is_match(topic).unwrap_or_else(|error| {
+                tracing::warn!(pattern = %self.text, topic, %error, "topic pattern gave up");
+                false
+            }),
+        }
+    }
+
+    /// The pattern after normalisation.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Pattern").field(&self.text).finish()
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+/// Which topics of the source are mirrored.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Selection {
+    /// A topic must match this.
+    pub include: Pattern,
+    /// A topic must match none of these.
+    pub exclude: Vec<Pattern>,
+    /// Whether topics that Kafka calls internal (`__consumer_offsets` and its kin) may be mirrored.
+    /// Default: no.
+    pub internal: bool,
+}
+
+impl Selection {
+    /// Every topic that matches `include` and is not internal.
+    pub fn new(include: Pattern) -> Selection {
+        Selection { include, exclude: Vec::new(), internal: false }
+    }
+
+    /// Also leaves out what matches `exclude`.
+    #[must_use]
+    pub fn with_exclude(mut self, exclude: Pattern) -> Selection {
+        self.exclude.push(exclude);
+        self
+    }
+
+    /// Whether a topic is mirrored; `internal` is what the broker's metadata says about it.
+    pub fn selects(&self, topic: &str, internal: bool) -> bool {
+        let internal = internal || INTERNAL.contains(&topic);
+        (self.internal || !internal)
+            && self.include.matches(topic)
+            && !self.exclude.iter().any(|exclude| exclude.matches(topic))
+    }
+}
+
+/// Topics brokers keep for themselves; old ones do not flag all of them in their metadata.
+const INTERNAL: [&str; 4] =
+    ["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"];
+
+fn normalise(raw: &str) -> String {
+    let text: String =
+        raw.trim().chars().filter(|c| *c != ' ').map(|c| if c == ',' { '|' } else { c }).collect();
+    text.trim_matches(|c| c == '"' || c == '\'').to_owned()
+}
+
+fn backtracking(text: &str, anchored: &str) -> Result<Engine, Error> {
+    fancy_regex::RegexBuilder::new(anchored)
+        .backtrack_limit(BACKTRACK_STEPS_MAX)
+        .build()
+        .map(|regex| Engine::Backtracking(Arc::new(regex)))
+        .map_err(|error| Error::Invalid { pattern: text.to_owned(), reason: error.to_string() })
+}
+
+/// `*+`, `++`, `?+` or `}+` outside a class and not escaped: Java takes the `+` as "never give back".
+fn has_possessive_quantifier(text: &str) -> bool {
+    let mut in_class = false;
+    let mut previous = None;
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => {
+                characters.next();
+                previous = None;
+                continue;
+            }
+            '[' => in_class = true,
+            ']' => in_class = false,
+            '+' if !in_class && matches!(previous, Some('*' | '+' | '?' | '}')) => return true,
+            _ => {}
+        }
+        previous = Some(character);
+    }
+    false
+}
+
+/// Rewrites what Java spells differently: `\Q...\E` quotes and the POSIX classes in `\p{...}`.
+fn from_java(text: &str) -> String {
+    let mut output = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        output.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(quoted) = rest.strip_prefix("\\Q") {
+            let end = quoted.find("\\E").unwrap_or(quoted.len());
+            output.push_str(&regex::escape(&quoted[..end]));
+            rest = quoted[end..].strip_prefix("\\E").unwrap_or("");
+            continue;
+        }
+        if let Some((class, length)) = posix_class(rest) {
+            output.push_str(class);
+            rest = &rest[length..];
+            continue;
+        }
+        let escaped = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
+        output.push_str(&rest[..escaped]);
+        rest = &rest[escaped..];
+    }
+    output.push_str(rest);
+    output
+}
+
+/// The class that stands for a leading `\p{Name}` of Java's US-ASCII ones, and the length it replaces.
+fn posix_class(text: &str) -> Option<(&'static str, usize)> {
+    let name = text.strip_prefix("\\p{")?;
+    let name = &name[..name.find('}')?];
+    let class = POSIX.iter().find(|(java, _)| *java == name)?.1;
+    Some((class, name.len() + 4))
+}
+
+const POSIX: [(&str, &str); 13] = [
+    ("Lower", "[a-z]"),
+    ("Upper", "[A-Z]"),
+    ("ASCII", "[\\x00-\\x7F]"),
+    ("Alpha", "[a-zA-Z]"),
+    ("Digit", "[0-9]"),
+    ("Alnum", "[a-zA-Z0-9]"),
+    ("Punct", "[[:punct:]]"),
+    ("Graph", "[[:graph:]]"),
+    ("Print", "[[:print:]]"),
+    ("Blank", "[ \\t]"),
+    ("Cntrl", "[[:cntrl:]]"),
+    ("XDigit", "[0-9a-fA-F]"),
+    ("Space", "[ \\t\\n\\x0B\\f\\r]"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(raw: &str) -> Pattern {
+        Pattern::try_new(raw).unwrap_or_else(|error| panic!("{raw:?}: {error}"))
+    }
+
+    #[test]
+    fn a_list_of_names_matches_each_name_and_nothing_longer() {
+        let pattern = pattern(" orders, payments ,audit ");
+        assert_eq!(pattern.as_str(), "orders|payments|audit");
+        for topic in ["orders", "payments", "audit"] {
+            assert!(pattern.matches(topic), "{topic}");
+        }
+        for topic in ["orders2", "my-orders", "orders|payments", ""] {
+            assert!(!pattern.matches(topic), "{topic}");
+        }
+    }
+
+    #[test]
+    fn quotes_around_the_pattern_vanish() {
+        assert!(pattern("\"test.*\"").matches("test-topic"));
+        assert!(pattern("'test.*'").matches("testing"));
+    }
+
+    #[test]
+    fn a_comma_in_a_repetition_is_an_alternative_as_in_mirror_maker() {
+        // `a{1,3}` becomes `a{1|3}`, which neither Java nor we take for a repetition.
+        assert!(Pattern::try_new("a{1,3}").map_or(true, |pattern| !pattern.matches("aa")));
+    }
+
+    #[test]
+    fn a_lone_star_is_refused() {
+        assert!(matches!(Pattern::try_new("*"), Err(Error::Invalid { .. })));
+        assert_eq!(Pattern::try_new("  ").unwrap_err(), Error::Empty);
+    }
+
+    #[test]
+    fn lookaround_and_backreferences_work() {
+        let not_internal = pattern("(?!__).*");
+        assert!(not_internal.matches("orders"));
+        assert!(!not_internal.matches("__consumer_offsets"));
+        assert!(pattern("(a|b)-\\1").matches("a-a"));
+        assert!(!pattern("(a|b)-\\1").matches("a-b"));
+    }
+
+    #[test]
+    fn a_possessive_quantifier_never_gives_back() {
+        assert!(!pattern("a*+a").matches("aaa"));
+        assert!(pattern("a*+b").matches("aab"));
+        assert!(pattern("[*+]+").matches("+*"));
+    }
+
+    #[test]
+    fn java_quotes_and_posix_classes_are_translated() {
+        assert!(pattern("\\Qa.b\\E.*").matches("a.b-c"));
+        assert!(!pattern("\\Qa.b\\E.*").matches("aXb-c"));
+        assert!(pattern("\\p{Lower}+\\p{Digit}").matches("topic7"));
+        assert!(!pattern("\\p{Lower}+").matches("Topic"));
+        assert!(pattern("a\\.b").matches("a.b"));
+    }
+
+    #[test]
+    fn a_pattern_that_runs_away_does_not_match_and_returns() {
+        let evil = pattern("(?=x)x(a+)+\\1b|(a+)+(?!c)$");
+        let topic = "a".repeat(200);
+        let _ = evil.matches(&format!("x{topic}"));
+    }
+
+    #[test]
+    fn internal_topics_are_left_out_unless_asked_for() {
+        let mut selection = Selection::new(pattern(".*"));
+        assert!(!selection.selects("__consumer_offsets", false));
+        assert!(!selection.selects("strange", true));
+        assert!(selection.selects("orders", false));
+        selection.internal = true;
+        assert!(selection.selects("__consumer_offsets", true));
+    }
+
+    #[test]
+    fn exclusion_wins() {
+        let selection = Selection::new(pattern(".*")).with_exclude(pattern("tmp-.*"));
+        assert!(!selection.selects("tmp-a", false));
+        assert!(selection.selects("a-tmp-", false));
+    }
+}

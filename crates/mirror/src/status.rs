@@ -1,0 +1,506 @@
+//! What the mirror shows of itself. Streams write into cells of the [`Board`] (atomics, one cell per
+//! source partition); the supervisor reads all cells into an immutable [`Status`] now and then.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kmirror_client::{Client, TopicPartition, clock};
+use serde::Serialize;
+
+use crate::flow::Way;
+use crate::metrics::{Counter, Metric, Metrics};
+
+/// The mirror at one moment.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// When, in milliseconds since 1970.
+    pub at_unix_ms: i64,
+    /// Seconds since the mirror was built.
+    pub uptime_seconds: f64,
+    /// What it does.
+    pub phase: Phase,
+    /// The cluster that is read.
+    pub source: Cluster,
+    /// The cluster that is written.
+    pub destination: Cluster,
+    /// The memory budget.
+    pub memory: Memory,
+    /// Streams that run.
+    pub streams: usize,
+    /// Sums over all partitions, those that left included.
+    pub totals: Totals,
+    /// Every topic that matches.
+    pub topics: Vec<Topic>,
+    /// Every source partition this process owns or owned until it halted.
+    pub partitions: Vec<Partition>,
+    /// Errors by kind since the start.
+    pub errors: BTreeMap<String, u64>,
+}
+
+/// What the mirror does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Phase {
+    /// It was built and not yet run.
+    Starting,
+    /// It mirrors.
+    Running,
+    /// It finishes what it fetched.
+    Draining,
+    /// It has ended.
+    Stopped,
+}
+
+/// One end.
+#[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
+pub struct Cluster {
+    /// The cluster's id, where its brokers tell.
+    pub cluster_id: Option<Arc<str>>,
+    /// Its brokers.
+    pub brokers: usize,
+}
+
+/// The memory budget, in bytes.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[non_exhaustive]
+pub struct Memory {
+    /// Leased now.
+    pub used_bytes: u64,
+    /// The most that was ever leased.
+    pub peak_bytes: u64,
+    /// The budget.
+    pub limit_bytes: u64,
+}
+
+/// Sums.
+#[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
+pub struct Totals {
+    /// Bytes acknowledged by the destination, as compressed.
+    pub bytes: u64,
+    /// Records acknowledged by the destination.
+    pub records: u64,
+    /// Batches acknowledged by the destination.
+    pub batches: u64,
+    /// Batches made, by path and reason.
+    pub paths: Vec<Batches>,
+    /// Records left out by policy.
+    pub skipped_records: u64,
+    /// Offsets between positions and high watermarks.
+    pub lag_records: i64,
+}
+
+/// Batches of one path and reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Batches {
+    /// `passthrough`, `coalesce`, `rebuild`, `split` or `legacy`.
+    pub path: &'static str,
+    /// Why.
+    pub reason: &'static str,
+    /// How many.
+    pub batches: u64,
+}
+
+/// A topic that matches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Topic {
+    /// Its name at the source.
+    pub name: Arc<str>,
+    /// Its name at the destination.
+    pub destination: Arc<str>,
+    /// Partitions at the source.
+    pub source_partitions: i32,
+    /// Partitions at the destination.
+    pub destination_partitions: i32,
+    /// `ready`, `waiting` or `refused`.
+    pub state: &'static str,
+    /// Why it is not ready.
+    pub why: Option<String>,
+}
+
+/// What a partition does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum State {
+    /// It waits for its destination.
+    Waiting,
+    /// It mirrors.
+    Running,
+    /// Something failed and is tried again.
+    Retrying,
+    /// It stopped; a human must look.
+    Halted,
+    /// It reached the high watermark of the start, and that was all that was asked for.
+    Done,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [State; 5] =
+        [State::Waiting, State::Running, State::Retrying, State::Halted, State::Done];
+
+    /// The word in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Waiting => "waiting",
+            State::Running => "running",
+            State::Retrying => "retrying",
+            State::Halted => "halted",
+            State::Done => "done",
+        }
+    }
+}
+
+/// A source partition of this process.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Partition {
+    /// Its topic at the source.
+    pub topic: Arc<str>,
+    /// Its number at the source.
+    pub partition: i32,
+    /// The stream that owns it.
+    pub stream: usize,
+    /// What it does.
+    pub state: State,
+    /// Why it does not run, in words.
+    pub why: Option<String>,
+    /// Everything before this source offset is acknowledged by the destination.
+    pub next_offset: i64,
+    /// The position that was last committed; -1 none yet.
+    pub committed_offset: i64,
+    /// The source's high watermark when it was last heard; -1 not yet.
+    pub high_watermark: i64,
+    /// Offsets between `next_offset` and `high_watermark`.
+    pub lag_records: i64,
+    /// Age of the last acknowledged record while there is lag, else 0.
+    pub lag_seconds: f64,
+    /// Bytes acknowledged.
+    pub bytes: u64,
+    /// Records acknowledged.
+    pub records: u64,
+    /// Batches made, by path and reason.
+    pub paths: Vec<Batches>,
+}
+
+/// The live figures of one source partition. Written by its stream, read by the supervisor.
+#[derive(Debug)]
+pub struct Cell {
+    partition: TopicPartition,
+    stream: usize,
+    pub(crate) next_offset: AtomicI64,
+    pub(crate) committed_offset: AtomicI64,
+    pub(crate) high_watermark: AtomicI64,
+    /// Timestamp of the newest acknowledged record, milliseconds since 1970; -1 none.
+    newest_unix_ms: AtomicI64,
+    fetched_bytes: Counter,
+    fetched_records: Counter,
+    bytes: Counter,
+    records: Counter,
+    batches: Counter,
+    ways: Vec<(AtomicU64, Counter)>,
+    sums: Arc<Sums>,
+    state: Mutex<(State, Option<String>)>,
+}
+
+/// Sums over all partitions there ever were.
+#[derive(Debug, Default)]
+struct Sums {
+    bytes: AtomicU64,
+    records: AtomicU64,
+    batches: AtomicU64,
+}
+
+impl Cell {
+    /// Counts what the source gave.
+    pub(crate) fn fetched(&self, bytes: u64, records: u64) {
+        self.fetched_bytes.inc_by(bytes);
+        self.fetched_records.inc_by(records);
+    }
+
+    /// Counts a batch the destination acknowledged.
+    pub(crate) fn acknowledged(&self, bytes: u64, records: u64, newest_unix_ms: i64) {
+        self.bytes.inc_by(bytes);
+        self.records.inc_by(records);
+        self.batches.inc();
+        self.newest_unix_ms.fetch_max(newest_unix_ms, Ordering::Relaxed);
+        self.sums.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.sums.records.fetch_add(records, Ordering::Relaxed);
+        self.sums.batches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a batch made.
+    pub(crate) fn made(&self, way: Way) {
+        let (own, shared) = &self.ways[way as usize];
+        own.fetch_add(1, Ordering::Relaxed);
+        shared.inc();
+    }
+
+    /// Says what the partition does now.
+    pub(crate) fn set_state(&self, state: State, why: Option<String>) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = (state, why);
+    }
+
+    /// What the partition does.
+    pub(crate) fn state(&self) -> State {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn snapshot(&self, now_unix_ms: i64) -> Partition {
+        let (state, why) = self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let next_offset = self.next_offset.load(Ordering::Relaxed);
+        let high_watermark = self.high_watermark.load(Ordering::Relaxed);
+        let lag_records =
+            if high_watermark < 0 { 0 } else { (high_watermark - next_offset).max(0) };
+        let newest = self.newest_unix_ms.load(Ordering::Relaxed);
+        let behind = lag_records > 0 && newest >= 0;
+        Partition {
+            topic: Arc::clone(&self.partition.topic),
+            partition: self.partition.partition,
+            stream: self.stream,
+            state,
+            why,
+            next_offset,
+            committed_offset: self.committed_offset.load(Ordering::Relaxed),
+            high_watermark,
+            lag_records,
+            lag_seconds: if behind { (now_unix_ms - newest).max(0) as f64 / 1000.0 } else { 0.0 },
+            bytes: self.bytes.get(),
+            records: self.records.get(),
+            paths: paths(self.ways.iter().map(|(own, _)| own.load(Ordering::Relaxed))),
+        }
+    }
+}
+
+/// All cells of a mirror, and the counts that belong to no partition.
+#[derive(Debug)]
+pub struct Board {
+    metrics: Arc<Metrics>,
+    sums: Arc<Sums>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    cells: BTreeMap<TopicPartition, Arc<Cell>>,
+    gone_ways: Vec<u64>,
+    errors: BTreeMap<&'static str, u64>,
+    skipped: u64,
+}
+
+impl Board {
+    /// An empty board that counts into `metrics`.
+    pub fn new(metrics: Arc<Metrics>) -> Board {
+        Board { metrics, sums: Arc::default(), inner: Mutex::default() }
+    }
+
+    /// The registry.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// A cell for a partition that `stream` begins; replaces an older one.
+    pub(crate) fn begin(&self, partition: &TopicPartition, stream: usize) -> Arc<Cell> {
+        let metrics = &self.metrics;
+        let number = partition.partition.to_string();
+        let of = |metric| metrics.counter(metric, [&*partition.topic, &number]);
+        let way = |way: &Way| {
+            let values = [&*partition.topic, way.path().name(), way.reason()];
+            (AtomicU64::new(0), metrics.counter(Metric::RouteBatches, values))
+        };
+        let cell = Arc::new(Cell {
+            partition: partition.clone(),
+            stream,
+            next_offset: AtomicI64::new(0),
+            committed_offset: AtomicI64::new(-1),
+            high_watermark: AtomicI64::new(-1),
+            newest_unix_ms: AtomicI64::new(-1),
+            fetched_bytes: of(Metric::FetchBytes),
+            fetched_records: of(Metric::FetchRecords),
+            bytes: of(Metric::ProduceBytes),
+            records: of(Metric::ProduceRecords),
+            batches: of(Metric::ProduceBatches),
+            ways: Way::ALL.iter().map(way).collect(),
+            sums: Arc::clone(&self.sums),
+            state: Mutex::new((State::Waiting, None)),
+        });
+        let mut inner = self.inner();
+        if let Some(old) = inner.cells.insert(partition.clone(), Arc::clone(&cell)) {
+            inner.retire(&old);
+        }
+        cell
+    }
+
+    /// Forgets a partition that left this process.
+    pub(crate) fn end(&self, cell: &Arc<Cell>) {
+        let mut inner = self.inner();
+        let current = inner.cells.get(&cell.partition);
+        if current.is_some_and(|current| Arc::ptr_eq(current, cell)) {
+            inner.cells.remove(&cell.partition);
+            inner.retire(cell);
+            let number = cell.partition.partition.to_string();
+            self.metrics.forget_gauges([&*cell.partition.topic, &number]);
+        }
+    }
+
+    /// Counts an error.
+    pub(crate) fn error(&self, kind: &'static str) {
+        *self.inner().errors.entry(kind).or_default() += 1;
+    }
+
+    /// Counts records left out.
+    pub(crate) fn skipped(&self, topic: &str, reason: &str, records: u64) {
+        self.metrics.counter(Metric::RouteSkippedRecords, [topic, reason]).inc_by(records);
+        self.inner().skipped += records;
+    }
+
+    /// Reads all cells, and brings the gauges up to date.
+    pub(crate) fn read(&self) -> Reading {
+        let now = clock::unix_ms();
+        let inner = self.inner();
+        let partitions: Vec<Partition> =
+            inner.cells.values().map(|cell| cell.snapshot(now)).collect();
+        let mut totals = Totals {
+            bytes: self.sums.bytes.load(Ordering::Relaxed),
+            records: self.sums.records.load(Ordering::Relaxed),
+            batches: self.sums.batches.load(Ordering::Relaxed),
+            skipped_records: inner.skipped,
+            ..Totals::default()
+        };
+        let mut ways = inner.gone_ways.clone();
+        ways.resize(Way::ALL.len(), 0);
+        for cell in inner.cells.values() {
+            for (sum, (own, _)) in ways.iter_mut().zip(&cell.ways) {
+                *sum += own.load(Ordering::Relaxed);
+            }
+        }
+        let errors =
+            inner.errors.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
+        drop(inner);
+        for partition in &partitions {
+            totals.lag_records += partition.lag_records;
+        }
+        totals.paths = paths(ways.into_iter());
+        self.publish(&partitions);
+        Reading { partitions, totals, errors }
+    }
+
+    fn publish(&self, partitions: &[Partition]) {
+        let mut states = BTreeMap::new();
+        for partition in partitions {
+            *states.entry(partition.state).or_insert(0_i64) += 1;
+            let number = partition.partition.to_string();
+            let values = [&*partition.topic, &number];
+            self.metrics.gauge(Metric::CommitNextOffset, values).set(partition.next_offset);
+            self.metrics.gauge(Metric::CommitLagRecords, values).set(partition.lag_records);
+            self.metrics.seconds(Metric::CommitLagSeconds, values).set(partition.lag_seconds);
+        }
+        for state in State::ALL {
+            let count = states.get(&state).copied().unwrap_or(0);
+            self.metrics.gauge(Metric::StatusPartitions, [state.name()]).set(count);
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn retire(&mut self, cell: &Cell) {
+        self.gone_ways.resize(Way::ALL.len(), 0);
+        for (sum, (own, _)) in self.gone_ways.iter_mut().zip(&cell.ways) {
+            *sum += own.load(Ordering::Relaxed);
+        }
+    }
+}
+
+/// The board at one moment.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) partitions: Vec<Partition>,
+    pub(crate) totals: Totals,
+    pub(crate) errors: BTreeMap<String, u64>,
+}
+
+/// The status of a mirror that was only built.
+pub(crate) fn starting(source: &Client, destination: &Client) -> Status {
+    Status {
+        at_unix_ms: clock::unix_ms(),
+        uptime_seconds: 0.0,
+        phase: Phase::Starting,
+        source: Cluster::of(source),
+        destination: Cluster::of(destination),
+        memory: Memory::default(),
+        streams: 0,
+        totals: Totals::default(),
+        topics: Vec::new(),
+        partitions: Vec::new(),
+        errors: BTreeMap::new(),
+    }
+}
+
+impl Cluster {
+    /// What `client` knows of its cluster.
+    pub(crate) fn of(client: &Client) -> Cluster {
+        let view = client.view();
+        Cluster { cluster_id: view.cluster_id.clone(), brokers: view.brokers().count() }
+    }
+}
+
+fn paths(counts: impl Iterator<Item = u64>) -> Vec<Batches> {
+    Way::ALL
+        .iter()
+        .zip(counts)
+        .filter(|(_, batches)| *batches > 0)
+        .map(|(way, batches)| Batches { path: way.path().name(), reason: way.reason(), batches })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn board() -> Board {
+        Board::new(Arc::new(Metrics::new()))
+    }
+
+    #[test]
+    fn a_partition_shows_its_lag_and_the_paths_its_batches_took() {
+        let board = board();
+        let cell = board.begin(&TopicPartition::new("orders", 3), 0);
+        cell.set_state(State::Running, None);
+        cell.next_offset.store(90, Ordering::Relaxed);
+        cell.high_watermark.store(100, Ordering::Relaxed);
+        cell.made(Way::Whole);
+        cell.made(Way::Gaps);
+        cell.acknowledged(2048, 10, clock::unix_ms() - 5_000);
+        let reading = board.read();
+        let partition = &reading.partitions[0];
+        assert_eq!((partition.lag_records, partition.bytes, partition.records), (10, 2048, 10));
+        assert!((4.0..60.0).contains(&partition.lag_seconds), "{}", partition.lag_seconds);
+        let names: Vec<_> = partition.paths.iter().map(|made| (made.path, made.reason)).collect();
+        assert_eq!(names, [("passthrough", "whole"), ("rebuild", "gaps")]);
+        assert!(board.metrics().text().contains("kmirror_commit_lag_records{"));
+    }
+
+    #[test]
+    fn totals_outlive_partitions_that_leave() {
+        let board = board();
+        let cell = board.begin(&TopicPartition::new("orders", 3), 0);
+        cell.made(Way::Whole);
+        cell.acknowledged(100, 1, 0);
+        board.end(&cell);
+        let reading = board.read();
+        assert!(reading.partitions.is_empty());
+        assert_eq!((reading.totals.bytes, reading.totals.batches), (100, 1));
+        assert_eq!(reading.totals.paths[0].batches, 1);
+    }
+}
