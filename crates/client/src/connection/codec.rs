@@ -3,8 +3,10 @@
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
+
+use super::guard;
 
 /// A request that this client can send: every request struct of [`crate::messages`].
 pub trait Api: Request<Response: Send> + Send + Sync {
@@ -101,13 +103,25 @@ pub(super) fn encode<Q: Api>(request: &Q, version: i16) -> Result<Bytes, Failure
 }
 
 /// Takes the response header off a frame; what is left is the body.
-pub(super) fn strip_header(api: ApiKey, version: i16, mut frame: Bytes) -> Result<Bytes, Failure> {
+///
+/// The body's lengths and counts have been checked, so that it can be decoded. That of ApiVersions
+/// has not: a broker may answer in another version than it was asked (KIP-511).
+pub(super) fn open(api: ApiKey, version: i16, mut frame: Bytes) -> Result<Bytes, Failure> {
     ResponseHeader::decode(&mut frame, api.response_header_version(version))
         .map_err(Failure::new)?;
+    if api != ApiKey::ApiVersions {
+        guard::check(api, version, &frame).map_err(Failure::new)?;
+    }
     Ok(frame)
 }
 
-/// A response's body as its struct. Byte fields are slices of `body`.
+/// An answer to ApiVersions as its struct.
+pub(super) fn decode_versions(body: Bytes, version: i16) -> Result<ApiVersionsResponse, Failure> {
+    guard::check(ApiKey::ApiVersions, version, &body).map_err(Failure::new)?;
+    decode(body, version)
+}
+
+/// A body that [`open`] has checked, as its struct. Byte fields are slices of `body`.
 pub(super) fn decode<R: Decodable>(mut body: Bytes, version: i16) -> Result<R, Failure> {
     R::decode(&mut body, version).map_err(Failure::new)
 }

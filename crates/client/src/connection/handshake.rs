@@ -64,9 +64,9 @@ async fn ask(
 
 /// A broker that lacks the version asked for answers in version 0.
 fn read(answer: Bytes, version: i16) -> Result<ApiVersionsResponse, codec::Failure> {
-    match codec::decode::<ApiVersionsResponse>(answer.clone(), version) {
+    match codec::decode_versions(answer.clone(), version) {
         Ok(response) if response.error_code == 0 => Ok(response),
-        _ => codec::decode(answer, 0),
+        _ => codec::decode_versions(answer, 0),
     }
 }
 

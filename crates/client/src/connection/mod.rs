@@ -12,6 +12,7 @@ mod codec;
 mod connector;
 mod driver;
 mod frame;
+mod guard;
 mod handshake;
 mod state;
 
@@ -332,7 +333,7 @@ impl Pending {
             if !is_answered {
                 return Ok(frame);
             }
-            codec::strip_header(api, version, frame)
+            codec::open(api, version, frame)
                 .map_err(|error| self.shared.undecodable(self.call, error))
         }))
     }

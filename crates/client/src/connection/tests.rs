@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Mutex as StdMutex;
 
 use futures::future::BoxFuture;
-use kafka_protocol::messages::MetadataRequest;
 use kafka_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
+use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 use kafka_protocol::protocol::Encodable;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -69,6 +69,13 @@ async fn open() -> (Connection, DuplexStream) {
     (connection.unwrap(), far)
 }
 
+/// A metadata answer of version 1, told apart by its controller.
+fn answer(controller: i32) -> Vec<u8> {
+    let mut body = bytes::BytesMut::new();
+    MetadataResponse::default().with_controller_id(controller.into()).encode(&mut body, 1).unwrap();
+    body.to_vec()
+}
+
 fn metadata(connection: &Connection, timeout: Duration) -> Pending {
     let body = codec::encode(&MetadataRequest::default(), 1).unwrap();
     connection.send(ApiKey::Metadata, 1, vec![body], timeout)
@@ -81,10 +88,10 @@ async fn requests_are_pipelined_and_answers_find_them() {
     let second = metadata(&connection, Duration::from_secs(5));
     let (_, _, first_id) = read_request(&mut far).await;
     let (_, _, second_id) = read_request(&mut far).await;
-    write_answer(&mut far, first_id, b"one").await;
-    write_answer(&mut far, second_id, b"two").await;
-    assert_eq!(first.await.unwrap(), Bytes::from_static(b"one"));
-    assert_eq!(second.await.unwrap(), Bytes::from_static(b"two"));
+    write_answer(&mut far, first_id, &answer(1)).await;
+    write_answer(&mut far, second_id, &answer(2)).await;
+    assert_eq!(first.await.unwrap(), answer(1));
+    assert_eq!(second.await.unwrap(), answer(2));
 }
 
 #[tokio::test]
@@ -95,9 +102,9 @@ async fn the_answer_of_a_dropped_request_reaches_nobody_else() {
     drop(dropped);
     let kept = metadata(&connection, Duration::from_secs(5));
     let (_, _, kept_id) = read_request(&mut far).await;
-    write_answer(&mut far, dropped_id, b"stale").await;
-    write_answer(&mut far, kept_id, b"fresh").await;
-    assert_eq!(kept.await.unwrap(), Bytes::from_static(b"fresh"));
+    write_answer(&mut far, dropped_id, &answer(3)).await;
+    write_answer(&mut far, kept_id, &answer(4)).await;
+    assert_eq!(kept.await.unwrap(), answer(4));
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,4 +148,15 @@ async fn dropping_the_last_handle_closes_the_stream() {
     let mut rest = Vec::new();
     far.read_to_end(&mut rest).await.unwrap();
     assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_that_claims_more_than_it_brings_is_an_error_not_an_allocation() {
+    let (connection, mut far) = open().await;
+    let pending = metadata(&connection, Duration::from_secs(5));
+    let (_, _, id) = read_request(&mut far).await;
+    write_answer(&mut far, id, &i32::MAX.to_be_bytes()).await;
+    let error = pending.await.unwrap_err();
+    assert!(matches!(error, Error::Decode { api: ApiKey::Metadata, version: 1, .. }), "{error}");
+    assert_eq!(error.fate(), Fate::Unknown);
 }
