@@ -13,6 +13,7 @@
 
 pub mod backoff;
 pub mod broker;
+pub mod budget;
 pub mod client;
 pub mod clock;
 pub mod cluster;
@@ -21,6 +22,7 @@ pub mod connection;
 pub mod error;
 pub mod error_code;
 pub mod name;
+pub mod produce;
 pub mod task;
 
 pub use broker::{Answer, Broker, Lane};

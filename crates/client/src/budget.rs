@@ -1,0 +1,375 @@
+//! A budget of bytes, and the leases taken from it. Owned by whoever builds the pipeline.
+//!
+//! Always true:
+//! - the leases that are alive hold no more than the limit, except that one lease larger than the
+//!   limit is granted when it is alone;
+//! - leases are granted in the order they were asked for, so a large one is never starved by small
+//!   ones;
+//! - a share made by [`Lease::split`] stands for a slice of one allocation. An allocation is freed
+//!   as one, so its bytes return to the budget when the last share is dropped, not before.
+//!
+//! There is no deadlock as long as one rule is kept: **whoever holds a lease never waits for
+//! another one.** A lease cannot grow for that reason. One who got more than he reserved gives
+//! the lease back first and then asks for the whole.
+//!
+//! A budget may be shared by threads, each with its own runtime: a grant wakes the waiter wherever
+//! it runs.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A number of bytes that may be in use at once. Cheap to clone; clones share the one number.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use kmirror_client::budget::Budget;
+///
+/// let budget = Budget::new(100);
+/// let mut lease = budget.lease(60).await;
+/// lease.shrink_to(40);
+/// let share = lease.split(10);
+/// assert_eq!((lease.bytes(), share.bytes(), budget.used()), (30, 10, 40));
+/// drop((lease, share));
+/// assert_eq!((budget.used(), budget.peak()), (0, 60));
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct Budget {
+    shared: Arc<Shared>,
+}
+
+impl Budget {
+    /// A budget of `limit` bytes; at least one.
+    pub fn new(limit: usize) -> Self {
+        let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
+        let shared = Shared {
+            limit,
+            free: Arc::new(Semaphore::new(limit)),
+            used: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Waits until `bytes` are free and takes them.
+    ///
+    /// More than the whole budget waits until nothing else is in use and is then granted.
+    /// Cancel-safe: dropping the future gives up its place in the queue and nothing else.
+    /// The caller must hold no lease (see the module's rule).
+    pub async fn lease(&self, bytes: usize) -> Lease {
+        let waiting = Waiting::new(&self.shared);
+        let permits = self.shared.permits(bytes);
+        let permit = Arc::clone(&self.shared.free)
+            .acquire_many_owned(permits)
+            .await
+            .expect("invariant: the budget's semaphore is never closed");
+        drop(waiting);
+        Lease::new(Arc::clone(&self.shared), bytes, permit)
+    }
+
+    /// Takes `bytes` if they are free now and nobody waits in line.
+    pub fn try_lease(&self, bytes: usize) -> Option<Lease> {
+        let permits = self.shared.permits(bytes);
+        let permit = Arc::clone(&self.shared.free).try_acquire_many_owned(permits).ok()?;
+        Some(Lease::new(Arc::clone(&self.shared), bytes, permit))
+    }
+
+    /// The bytes of all leases that are alive. Passes the limit only while one lease larger than
+    /// the limit is.
+    pub fn used(&self) -> usize {
+        self.shared.used.load(Ordering::Acquire)
+    }
+
+    /// The most [`Budget::used`] has ever been.
+    pub fn peak(&self) -> usize {
+        self.shared.peak.load(Ordering::Acquire)
+    }
+
+    /// The limit, in bytes.
+    pub fn limit(&self) -> usize {
+        self.shared.limit
+    }
+
+    /// How many callers wait for a lease.
+    pub fn waiting(&self) -> usize {
+        self.shared.waiting.load(Ordering::Acquire)
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budget").field("used", &self.used()).field("limit", &self.limit()).finish()
+    }
+}
+
+/// Bytes taken from a [`Budget`]; given back when it and all its shares are dropped.
+#[must_use = "dropping a lease gives its bytes back"]
+pub struct Lease {
+    bytes: usize,
+    hold: Arc<Hold>,
+}
+
+impl Lease {
+    fn new(shared: Arc<Shared>, bytes: usize, permit: OwnedSemaphorePermit) -> Self {
+        let used = shared.used.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        shared.peak.fetch_max(used, Ordering::AcqRel);
+        Self { bytes, hold: Arc::new(Hold { shared, held: Mutex::new(Held { bytes, permit }) }) }
+    }
+
+    /// The bytes this lease stands for.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Moves `bytes` of this lease into a share of its own; all of them if it has fewer.
+    pub fn split(&mut self, bytes: usize) -> Lease {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Lease { bytes, hold: Arc::clone(&self.hold) }
+    }
+
+    /// Gives back at once what is over `bytes`: memory that was reserved and then not needed.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let excess = self.bytes.saturating_sub(bytes);
+        self.bytes -= excess;
+        self.hold.release(excess);
+    }
+
+    /// Makes this share independent of the others it was split from.
+    ///
+    /// For one who has copied its slice out of the common allocation: dropping this share no
+    /// longer waits for the others, nor they for it. Needs no more of the budget: the share takes
+    /// its bytes along.
+    pub fn detach(&mut self) {
+        self.hold = Arc::new(self.hold.carve(self.bytes));
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("bytes", &self.bytes).finish()
+    }
+}
+
+struct Shared {
+    limit: usize,
+    free: Arc<Semaphore>,
+    used: AtomicUsize,
+    peak: AtomicUsize,
+    waiting: AtomicUsize,
+}
+
+impl Shared {
+    /// What a lease of `bytes` takes from the semaphore: no more than there is. The semaphore
+    /// counts in `u32`; a single lease of 4 GiB or more is charged as 4 GiB.
+    fn permits(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.min(self.limit)).unwrap_or(u32::MAX)
+    }
+}
+
+/// Counts a caller as waiting for as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.waiting.fetch_add(1, Ordering::AcqRel);
+        Self(&shared.waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What all shares of one lease hold together.
+struct Hold {
+    shared: Arc<Shared>,
+    held: Mutex<Held>,
+}
+
+struct Held {
+    bytes: usize,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Hold {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives `bytes` back. A lease larger than the limit holds fewer permits than bytes: permits
+    /// go back only when they are more than the bytes that remain.
+    fn release(&self, bytes: usize) {
+        let mut held = self.held();
+        held.bytes -= bytes;
+        let excess = held.permit.num_permits().saturating_sub(held.bytes);
+        drop(held.permit.split(excess));
+        self.shared.used.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    /// Takes `bytes`, and the permits that go with them, into a hold of their own.
+    fn carve(&self, bytes: usize) -> Hold {
+        let mut held = self.held();
+        held.bytes -= bytes;
+        let permits = bytes.min(held.permit.num_permits());
+        let permit =
+            held.permit.split(permits).expect("invariant: no more permits are split than held");
+        Hold { shared: Arc::clone(&self.shared), held: Mutex::new(Held { bytes, permit }) }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let bytes = self.held.get_mut().unwrap_or_else(PoisonError::into_inner).bytes;
+        self.shared.used.fetch_sub(bytes, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+        match future.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => Some(value),
+            Poll::Pending => None,
+        }
+    }
+
+    fn now<F: Future>(future: F) -> F::Output {
+        poll_once(pin!(future)).expect("must not wait")
+    }
+
+    #[test]
+    fn a_lease_waits_until_enough_is_free() {
+        let budget = Budget::new(10);
+        let first = now(budget.lease(6));
+        let mut second = pin!(budget.lease(5));
+        assert!(poll_once(second.as_mut()).is_none());
+        assert_eq!(budget.waiting(), 1);
+        drop(first);
+        assert_eq!(poll_once(second).map(|lease| lease.bytes()), Some(5));
+        assert_eq!((budget.used(), budget.peak(), budget.waiting()), (0, 6, 0));
+    }
+
+    #[test]
+    fn leases_are_granted_in_the_order_they_were_asked_for() {
+        let budget = Budget::new(10);
+        let first = now(budget.lease(6));
+        let mut large = pin!(budget.lease(8));
+        assert!(poll_once(large.as_mut()).is_none());
+        let mut small = pin!(budget.lease(1));
+        assert!(poll_once(small.as_mut()).is_none(), "a small one must not overtake");
+        assert!(budget.try_lease(1).is_none());
+        drop(first);
+        let large = poll_once(large).expect("granted first");
+        let small = poll_once(small).expect("fits beside it");
+        assert_eq!(budget.used(), large.bytes() + small.bytes());
+    }
+
+    #[test]
+    fn a_lease_larger_than_the_budget_waits_for_all_of_it_and_passes() {
+        let budget = Budget::new(10);
+        let first = now(budget.lease(1));
+        let mut oversized = pin!(budget.lease(25));
+        assert!(poll_once(oversized.as_mut()).is_none());
+        drop(first);
+        let mut oversized = poll_once(oversized).expect("alone, so granted");
+        assert_eq!(budget.used(), 25);
+        assert!(budget.try_lease(1).is_none());
+        oversized.shrink_to(9);
+        assert!(budget.try_lease(1).is_some());
+        assert!(budget.try_lease(2).is_none());
+    }
+
+    #[test]
+    fn an_allocation_is_given_back_when_its_last_share_is_dropped() {
+        let budget = Budget::new(10);
+        let mut lease = now(budget.lease(10));
+        let share = lease.split(4);
+        drop(lease);
+        assert_eq!(budget.used(), 10);
+        drop(share);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_detached_share_no_longer_holds_the_others() {
+        let budget = Budget::new(10);
+        let mut lease = now(budget.lease(30));
+        let mut share = lease.split(4);
+        share.detach();
+        drop(lease);
+        assert_eq!(budget.used(), 4);
+        drop(share);
+        assert_eq!(budget.used(), 0);
+        assert!(budget.try_lease(10).is_some());
+    }
+
+    #[test]
+    fn a_budget_is_shared_by_threads_and_never_passed() {
+        let budget = Budget::new(1000);
+        let workers: Vec<_> = (0..4usize)
+            .map(|worker| {
+                let budget = budget.clone();
+                std::thread::spawn(move || {
+                    let runtime =
+                        tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+                    runtime.block_on(async {
+                        for round in 0..500usize {
+                            let lease = budget.lease(100 + (round * 37 + worker * 11) % 800).await;
+                            assert!(budget.used() <= 1000);
+                            drop(lease);
+                        }
+                    });
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().expect("worker");
+        }
+        assert_eq!(budget.used(), 0);
+        assert!(budget.peak() <= 1000);
+    }
+
+    proptest! {
+        /// Whatever is split, shrunk, detached and dropped in whatever order: what is used is what
+        /// is held, and in the end all of it is free again.
+        #[test]
+        fn nothing_is_lost_or_made_by_any_order_of_operations(
+            operations in prop::collection::vec((0u8..5, 0usize..8, 0usize..150), 1..60),
+        ) {
+            let budget = Budget::new(100);
+            let mut leases: Vec<Lease> = Vec::new();
+            for (operation, index, bytes) in operations {
+                let index = index.checked_rem(leases.len()).unwrap_or(0);
+                match operation {
+                    0 => leases.extend(budget.try_lease(bytes)),
+                    _ if leases.is_empty() => {}
+                    1 => { let share = leases[index].split(bytes); leases.push(share); }
+                    2 => leases[index].shrink_to(bytes),
+                    3 => leases[index].detach(),
+                    _ => drop(leases.swap_remove(index)),
+                }
+                let visible: usize = leases.iter().map(Lease::bytes).sum();
+                prop_assert!(visible <= budget.used());
+                prop_assert!(budget.used() <= 150 + 100);
+            }
+            leases.clear();
+            prop_assert_eq!(budget.used(), 0);
+            prop_assert!(budget.try_lease(100).is_some());
+        }
+    }
+}
