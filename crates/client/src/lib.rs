@@ -21,6 +21,7 @@ pub mod config;
 pub mod connection;
 pub mod error;
 pub mod error_code;
+pub mod group;
 pub mod name;
 pub mod produce;
 pub mod task;

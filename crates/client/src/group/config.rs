@@ -1,0 +1,144 @@
+//! How a member behaves: names, time-outs, assignors.
+//!
+//! Owned by the group module. The defaults are those of the Java consumer except where said.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::assignor::Assignor;
+use super::error::Error;
+use super::slot::Slot;
+
+/// The settings of one member.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The group (`group.id`).
+    pub group_id: Arc<str>,
+    /// Whether the member has a name that survives a restart.
+    pub instance: Instance,
+    /// What it can divide partitions by, in order of preference. Cooperative only if all are.
+    pub assignors: Vec<Assignor>,
+    /// How long the coordinator waits for a static member's heartbeat before it gives its
+    /// partitions to others (`session.timeout.ms`).
+    pub session_timeout: Duration,
+    /// The same for a dynamic member. Shorter than Java's 45 s: a dynamic member that died is in
+    /// its own successor's way for this long.
+    pub session_timeout_dynamic: Duration,
+    /// How long others wait for this member to give up its partitions and rejoin. Java uses
+    /// `max.poll.interval.ms`, 5 minutes; a mirror flushes within seconds.
+    pub rebalance_timeout: Duration,
+    /// The time between heartbeats (`heartbeat.interval.ms`).
+    pub heartbeat_interval: Duration,
+    /// How long a commit, or a look-up of committed offsets, is tried before it fails.
+    pub commit_timeout: Duration,
+    /// How long a member that is not the leader waits for the leader to notice that topics or
+    /// partitions came or went, before it calls for a rebalance itself; and how long anybody waits
+    /// before believing that partitions went.
+    pub patience: Duration,
+    /// The topics subscribed to at first.
+    pub topics: BTreeSet<Arc<str>>,
+}
+
+/// Whether and how a member keeps its identity over a restart (KIP-345).
+#[derive(Clone, Debug)]
+pub enum Instance {
+    /// A new member each time; the old one's session has to time out.
+    Dynamic,
+    /// A name given by the operator (`group.instance.id`); must be unique in the group.
+    Named(Arc<str>),
+    /// A name held by a lock on this host. Dynamic on brokers before 2.3.
+    Slot {
+        /// The lock.
+        slot: Slot,
+        /// Which of the process's members this is.
+        stream: usize,
+    },
+}
+
+impl Instance {
+    /// The name to join with.
+    pub(crate) fn id(&self) -> Option<Arc<str>> {
+        match self {
+            Instance::Dynamic => None,
+            Instance::Named(id) => Some(Arc::clone(id)),
+            Instance::Slot { slot, stream } => Some(slot.instance_id(*stream)),
+        }
+    }
+}
+
+impl Config {
+    /// A dynamic member of `group_id` with the defaults: cooperative-sticky, no topics yet.
+    pub fn new(group_id: impl Into<Arc<str>>) -> Self {
+        Self {
+            group_id: group_id.into(),
+            instance: Instance::Dynamic,
+            assignors: vec![Assignor::CooperativeSticky],
+            session_timeout: Duration::from_secs(45),
+            session_timeout_dynamic: Duration::from_secs(10),
+            rebalance_timeout: Duration::from_secs(60),
+            heartbeat_interval: Duration::from_secs(3),
+            commit_timeout: Duration::from_secs(30),
+            patience: Duration::from_secs(10),
+            topics: BTreeSet::new(),
+        }
+    }
+
+    /// With these topics.
+    pub fn with_topics<T: Into<Arc<str>>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
+        self.topics = topics.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// With these assignors, the preferred one first.
+    pub fn with_assignors(mut self, assignors: impl Into<Vec<Assignor>>) -> Self {
+        self.assignors = assignors.into();
+        self
+    }
+
+    /// With this identity.
+    pub fn with_instance(mut self, instance: Instance) -> Self {
+        self.instance = instance;
+        self
+    }
+
+    /// Whether members keep their partitions while they rejoin: only if every assignor offered
+    /// allows it, for the coordinator may choose any (`ConsumerCoordinator.java`).
+    pub fn is_cooperative(&self) -> bool {
+        self.assignors.iter().all(|assignor| assignor.is_cooperative())
+    }
+
+    /// # Errors
+    /// When there is no assignor, or the same one twice.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let names: Vec<&str> = self.assignors.iter().map(|assignor| assignor.name()).collect();
+        let distinct: BTreeSet<&str> = names.iter().copied().collect();
+        let problem = match names.len() {
+            0 => "at least one is needed",
+            count if count != distinct.len() => "each may be named once",
+            _ => return Ok(()),
+        };
+        Err(Error::Assignors { names: names.join(","), problem })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_cooperative_only_if_every_assignor_is() {
+        let config = Config::new("g");
+        assert!(config.is_cooperative());
+        let mixed = [Assignor::CooperativeSticky, Assignor::Range];
+        assert!(!config.with_assignors(mixed).is_cooperative());
+    }
+
+    #[test]
+    fn assignors_are_checked() {
+        assert!(Config::new("g").check().is_ok());
+        assert!(Config::new("g").with_assignors([]).check().is_err());
+        let twice = [Assignor::Range, Assignor::Range];
+        assert!(Config::new("g").with_assignors(twice).check().is_err());
+    }
+}
