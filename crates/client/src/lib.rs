@@ -12,6 +12,7 @@
 //! | [`error`] | what went wrong, where, whether to try again, what became of a write |
 
 pub mod backoff;
+pub mod batch;
 pub mod broker;
 pub mod budget;
 pub mod client;
@@ -24,6 +25,7 @@ pub mod error_code;
 pub mod group;
 pub mod name;
 pub mod produce;
+pub mod partitioner;
 pub mod task;
 
 pub use broker::{Answer, Broker, Lane};
