@@ -4,4 +4,5 @@
 
 pub mod brokers;
 pub mod clock;
+pub mod tidy;
 pub mod workspace;

@@ -17,12 +17,18 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    Brokers(command::brokers::Arguments),
+    Brokers(Box<command::brokers::Arguments>),
+    Test(Box<command::test::Arguments>),
+    Tidy(command::tidy::Arguments),
+    Dist(command::dist::Arguments),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
-        Task::Brokers(arguments) => command::brokers::run(arguments),
+        Task::Brokers(arguments) => command::brokers::run(*arguments),
+        Task::Test(arguments) => command::test::run(&arguments),
+        Task::Tidy(arguments) => command::tidy::run(&arguments),
+        Task::Dist(arguments) => command::dist::run(&arguments),
     };
     match outcome {
         Ok(code) => code,

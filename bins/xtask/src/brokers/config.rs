@@ -48,6 +48,7 @@ fn common(broker: &Broker<'_>) -> BTreeMap<String, String> {
     set("group.initial.rebalance.delay.ms", "0");
     set("log.retention.ms", "-1");
     set("log.cleaner.dedupe.buffer.size", "8388608");
+    set("log.cleaner.backoff.ms", "1000");
     set("num.network.threads", "2");
     set("num.io.threads", "4");
     set("delete.topic.enable", "true");
@@ -81,8 +82,8 @@ fn kraft_mode(broker: &Broker<'_>, properties: &mut BTreeMap<String, String>) {
     let listeners = format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}");
     set("listeners", listeners);
     set("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{port}"));
-    let protocols = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,\
-                     SASL_SSL:SASL_SSL";
+    let protocols = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,\
+                     SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL";
     set("listener.security.protocol.map", protocols.to_owned());
 }
 

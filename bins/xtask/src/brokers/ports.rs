@@ -39,15 +39,22 @@ pub(super) fn free(count: usize) -> Result<Vec<u16>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::clock;
 
     #[test]
     fn free_ports_differ_and_can_be_listened_on() {
         let ports = free(8).expect("eight free ports");
         assert_eq!(ports.len(), 8);
-        let held: Vec<_> =
-            ports.iter().map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port))).collect();
-        assert!(held.iter().all(Result::is_ok));
+        let listen = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).ok();
+        for port in &ports {
+            // A child that another test starts holds the probing socket until it executes.
+            let free =
+                clock::poll(Duration::from_secs(5), Duration::from_millis(5), || listen(port));
+            assert!(free.is_some(), "port {port}");
+        }
         assert!(ports.iter().all(|port| (FIRST..=LAST).contains(port)));
     }
 }

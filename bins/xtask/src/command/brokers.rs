@@ -3,13 +3,13 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::Duration,
 };
 
 use clap::{Args, Subcommand, ValueEnum};
-use xtask::brokers::{Cluster, Error, Home, Jars, Mode, Options, Runtime, State, Version};
+use xtask::brokers::{Cluster, Error, Guarded, Home, Jars, Mode, Options, Runtime, State, Version};
 
 use super::Outcome;
 use crate::say;
@@ -160,7 +160,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     let path = arguments.state.unwrap_or_else(|| home.state_file());
     match arguments.action {
         Action::Up(up) => up_and_stay(&home, &path, &up),
-        Action::Run { up, command } => around(&home, &path, &up, &command),
+        Action::Run { up, command } => around(&home, &up, &command),
         Action::Down => {
             if let Some(state) = State::read(&path)? {
                 state.down(&path)?;
@@ -186,14 +186,84 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     }
 }
 
+/// Clusters that end with this process.
+pub(crate) struct Running {
+    guards: Vec<Guarded>,
+    environment: BTreeMap<String, String>,
+    path: PathBuf,
+}
+
+impl Running {
+    /// The variables that tell a command where the clusters are.
+    pub(crate) fn environment(&self) -> BTreeMap<String, String> {
+        let mut environment = self.environment.clone();
+        let path = self.path.display().to_string();
+        environment.insert("KMIRROR_BROKERS_STATE".to_owned(), path);
+        environment
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.guards.clear();
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            eprintln!("remove {}: {error}", self.path.display());
+        }
+    }
+}
+
 impl Up {
+    /// Whether anything is said about which clusters are wanted.
+    pub(crate) fn names_versions(&self) -> bool {
+        self.source.is_some()
+            || self.destination.is_some()
+            || self.source_bootstrap.is_some()
+            || self.destination_bootstrap.is_some()
+    }
+
+    /// Why these versions cannot be started with this runtime, if so.
+    pub(crate) fn impossible(&self) -> Option<String> {
+        if matches!(self.runtime, CliRuntime::Jars) || self.image.is_some() {
+            return None;
+        }
+        let versions = [&self.source, &self.destination].into_iter().flatten();
+        let without: Vec<String> = versions
+            .filter(|version| version.image().is_none())
+            .map(|version| format!("no image of Kafka {version} is published"))
+            .collect();
+        (!without.is_empty()).then(|| without.join(", "))
+    }
+
+    /// Asks for these versions.
+    pub(crate) fn set_versions(&mut self, source: Version, destination: Version) {
+        self.source = Some(source);
+        self.destination = Some(destination);
+    }
+
+    /// Which clusters, in a few words.
+    pub(crate) fn title(&self) -> String {
+        let end = |version: &Option<Version>, bootstrap: &Option<String>| {
+            let version = version.as_ref().map(Version::to_string);
+            bootstrap.clone().or(version).unwrap_or_else(|| "none".to_owned())
+        };
+        let source = end(&self.source, &self.source_bootstrap);
+        format!("{source} to {}", end(&self.destination, &self.destination_bootstrap))
+    }
+
+    /// Starts the clusters; they end with this process.
+    pub(crate) fn guarded(&self, home: &Home) -> Result<Running, Error> {
+        let state = self.start(home)?;
+        let path = home.state_file().with_extension(format!("{}.json", std::process::id()));
+        let environment = state.environment();
+        state.write(&path)?;
+        let clusters = state.clusters.into_values();
+        let guards = clusters.map(Cluster::guarded).collect::<Result<Vec<_>, _>>()?;
+        Ok(Running { guards, environment, path })
+    }
+
     /// The clusters to start (or to take as they are), in order.
     fn plan(&self) -> Result<Vec<Plan>, Error> {
-        let nothing_said = self.source.is_none()
-            && self.destination.is_none()
-            && self.source_bootstrap.is_none()
-            && self.destination_bootstrap.is_none();
-        let default = |version: &str| nothing_said.then(|| version.parse()).transpose();
+        let default = |version: &str| (!self.names_versions()).then(|| version.parse()).transpose();
         let ends = [
             End {
                 name: "source",
@@ -276,7 +346,7 @@ enum Plan {
     Use(Cluster),
 }
 
-fn up_and_stay(home: &Home, path: &std::path::Path, up: &Up) -> Outcome {
+fn up_and_stay(home: &Home, path: &Path, up: &Up) -> Outcome {
     if let Some(state) = State::read(path)? {
         if state.clusters.values().any(Cluster::is_up) {
             return Err(format!(
@@ -292,35 +362,23 @@ fn up_and_stay(home: &Home, path: &std::path::Path, up: &Up) -> Outcome {
     status(path)
 }
 
-fn around(home: &Home, path: &std::path::Path, up: &Up, command: &[String]) -> Outcome {
-    let state = up.start(home)?;
-    let environment = state.environment();
-    let mut guards = Vec::new();
-    let own_path = path.with_extension(format!("{}.json", std::process::id()));
-    state.write(&own_path)?;
-    for cluster in state.clusters.into_values() {
-        guards.push(cluster.guarded()?);
-    }
-    let status = Command::new(&command[0])
-        .args(&command[1..])
-        .envs(environment)
-        .env("KMIRROR_BROKERS_STATE", &own_path)
-        .status();
-    std::fs::remove_file(&own_path)?;
-    drop(guards);
+fn around(home: &Home, up: &Up, command: &[String]) -> Outcome {
+    let running = up.guarded(home)?;
+    let status = Command::new(&command[0]).args(&command[1..]).envs(running.environment()).status();
+    drop(running);
     let status = status.map_err(|source| Error::Start { program: command[0].clone(), source })?;
     let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     Ok(ExitCode::from(code))
 }
 
-fn running(path: &std::path::Path) -> Result<State, Box<dyn std::error::Error>> {
+fn running(path: &Path) -> Result<State, Box<dyn std::error::Error>> {
     State::read(path)?.ok_or_else(|| {
         let path = path.display();
         format!("nothing was started (no state file {path}): cargo xtask brokers up").into()
     })
 }
 
-fn status(path: &std::path::Path) -> Outcome {
+fn status(path: &Path) -> Outcome {
     let state = running(path)?;
     for cluster in state.clusters.values() {
         let alive = if cluster.is_up() { "up" } else { "not all up" };
@@ -344,7 +402,7 @@ fn status(path: &std::path::Path) -> Outcome {
 }
 
 fn on_node(
-    path: &std::path::Path,
+    path: &Path,
     which: &Which,
     act: impl FnOnce(&mut Cluster, u16) -> Result<(), Error>,
 ) -> Outcome {

@@ -1,6 +1,9 @@
 //! One file for each developer task.
 
 pub(crate) mod brokers;
+pub(crate) mod dist;
+pub(crate) mod test;
+pub(crate) mod tidy;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,177 @@
+//! `cargo xtask test`: everything that must hold before a change is merged, on a machine that may
+//! have nothing but Rust. Nothing is skipped in silence: what cannot run fails, what was not asked
+//! for is named in the summary.
+
+mod machine;
+mod steps;
+
+use std::{
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
+
+use clap::{Args, ValueEnum};
+use xtask::{
+    brokers::{Home, Jars, Version},
+    tidy, workspace,
+};
+
+use super::{Outcome, brokers::Up};
+use crate::say;
+use steps::Steps;
+
+/// Run all checks: lint, unit and real brokers.
+///
+/// Missing programs (Java 17 with javac, Maven, kcat) are installed with apt-get when --yes is
+/// given or CI=true is set; otherwise the command that installs them is printed. The last line
+/// says how many tests and checks passed and failed.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Only these parts [default: all].
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+    /// Install what the machine lacks without asking.
+    #[arg(long, short)]
+    yes: bool,
+    /// Run only the real-broker tests whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
+    #[command(flatten)]
+    brokers: Up,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Format, clippy, tidy, cargo-deny.
+    Lint,
+    /// Unit, integration and documentation tests of every crate.
+    Unit,
+    /// The suites that need real Apache Kafka.
+    Brokers,
+}
+
+const PARTS: [Part; 3] = [Part::Lint, Part::Unit, Part::Brokers];
+
+/// The pairs that the real-broker suites run on when none is asked for: the newest source and
+/// destination with everything, then the versions of a managed cluster with what depends on
+/// the version.
+const PAIRS: &[(&str, &str, &[&str])] =
+    &[("3.9.1", "4.3.0", &[]), ("2.4.1", "3.2.3", &["walkthrough", "fidelity"])];
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let wanted = |part: Part| arguments.parts.is_empty() || arguments.parts.contains(&part);
+    let mut steps = Steps::new();
+    if wanted(Part::Brokers) {
+        let yes = arguments.yes || std::env::var_os("CI").is_some_and(|value| value == "true");
+        machine::prepare(yes)?;
+    }
+    for part in PARTS {
+        match part {
+            _ if !wanted(part) => steps.not_run(&format!("{part:?}"), "not asked for"),
+            Part::Lint => lint(&mut steps),
+            Part::Unit => unit(&mut steps),
+            Part::Brokers => real_brokers(&mut steps, arguments),
+        }
+    }
+    Ok(if steps.finish() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    command.args(arguments).current_dir(workspace::root());
+    command
+}
+
+fn lint(steps: &mut Steps) {
+    steps.check("format", cargo(&["fmt", "--all", "--check"]));
+    let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--quiet"];
+    steps.check("clippy", cargo(&[&clippy[..], &["--", "-D", "warnings"]].concat()));
+    steps.check_in_process("tidy", || match tidy::check(&workspace::root()) {
+        Ok(report) => {
+            report.findings.iter().for_each(|finding| say::result(&finding.to_string()));
+            report.findings.is_empty()
+        }
+        Err(error) => {
+            say::chain(&error);
+            false
+        }
+    });
+    deny(steps);
+}
+
+/// Bans, licences and sources need only the registry; advisories need a database from elsewhere.
+fn deny(steps: &mut Steps) {
+    let installed = cargo(&["deny", "--version"]).output().is_ok_and(|out| out.status.success());
+    if !installed {
+        // Unoptimised, because it takes half the time to build and runs for a second.
+        steps.check("install cargo-deny", cargo(&["install", "--locked", "--debug", "cargo-deny"]));
+    }
+    let deny = ["deny", "--locked", "--workspace", "check", "bans", "licenses", "sources"];
+    steps.check("cargo deny", cargo(&deny));
+    say::result("not checked, its database must be fetched: cargo deny check advisories");
+}
+
+fn unit(steps: &mut Steps) {
+    steps.tests("unit tests", cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]));
+}
+
+fn real_brokers(steps: &mut Steps, arguments: &Arguments) {
+    let build = ["build", "--locked", "--quiet", "--package", "kmirror-cli"];
+    if !steps.check("build kmirror", cargo(&build)) {
+        steps.not_run("real brokers", "kmirror does not build");
+        return;
+    }
+    if arguments.brokers.names_versions() {
+        on_pair(steps, arguments, arguments.brokers.clone(), &[]);
+        return;
+    }
+    for (source, destination, filter) in PAIRS {
+        let mut up = arguments.brokers.clone();
+        let version = |text: &str| text.parse::<Version>().expect("invariant: a version");
+        up.set_versions(version(source), version(destination));
+        if let Some(reason) = up.impossible() {
+            steps.not_run(&format!("real brokers {}", up.title()), &reason);
+            continue;
+        }
+        on_pair(steps, arguments, up, filter);
+    }
+}
+
+/// Runs the ignored tests, which are those that need real brokers, on one pair of clusters.
+fn on_pair(steps: &mut Steps, arguments: &Arguments, up: Up, filter: &[&str]) {
+    let title = up.title();
+    let home = Home::from_environment();
+    let (jars, running) = match tools(&home).and_then(|jars| Ok((jars, up.guarded(&home)?))) {
+        Ok(both) => both,
+        Err(error) => {
+            say::chain(&error);
+            steps.failed(&format!("brokers {title}"));
+            return;
+        }
+    };
+    let mut test = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
+    if !filter.is_empty() {
+        test.args(["--test", "real"]);
+    }
+    test.args(["--", "--ignored", "--test-threads=1"]);
+    if arguments.only.is_empty() {
+        test.args(filter);
+    }
+    test.args(&arguments.only);
+    test.envs(running.environment()).env("KMIRROR_BIN", binary()).env("KMIRROR_JARS", jars);
+    steps.tests(&format!("real brokers {title}"), test);
+    drop(running);
+}
+
+/// The jars that the suites' own Java programs run with.
+fn tools(home: &Home) -> Result<PathBuf, xtask::brokers::Error> {
+    let version = TOOLS.parse().expect("invariant: a version");
+    Ok(Jars::fetch(home, &version)?.directory().to_owned())
+}
+
+/// Clients of this version speak to every broker from 0.10 to 4.x.
+const TOOLS: &str = "3.9.1";
+
+fn binary() -> PathBuf {
+    workspace::target_directory().join("debug").join("kmirror")
+}
