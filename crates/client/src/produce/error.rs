@@ -83,15 +83,15 @@ pub enum Error {
         fate: Fate,
     },
 
-    /// The producer got no identity from the cluster. Grant `IdempotentWrite` on the cluster, or
-    /// set `enable.idempotence=false` knowingly.
-    #[error("obtain a producer id")]
-    ProducerId {
-        /// Why not.
+    /// The destination refuses this producer: it is too old, or grants no identity. For the latter
+    /// grant `IdempotentWrite` on the cluster, or set `enable.idempotence=false` knowingly.
+    #[error("the destination refuses the producer")]
+    Refused {
+        /// Why.
         source: ClientError,
     },
 
-    /// The batch needs more than the configuration permits.
+    /// The configuration asks for something that cannot be.
     #[error("configuration of the producer: {problem}")]
     Config {
         /// What is wrong.
@@ -116,7 +116,7 @@ impl Error {
             | Error::MissingPartition { .. }
             | Error::OrderLost { .. }
             | Error::Fenced { .. } => true,
-            Error::ProducerId { source } => source.is_retryable(),
+            Error::Refused { source } => source.is_retryable(),
             Error::Rejected { .. } | Error::Config { .. } | Error::Closed { .. } => false,
         }
     }
@@ -131,7 +131,7 @@ impl Error {
             | Error::OrderLost { fate, .. }
             | Error::Fenced { fate, .. }
             | Error::Closed { fate } => *fate,
-            Error::ProducerId { .. } | Error::Config { .. } => Fate::NotWritten,
+            Error::Refused { .. } | Error::Config { .. } => Fate::NotWritten,
         }
     }
 }

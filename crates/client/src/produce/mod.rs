@@ -1,13 +1,265 @@
-//! Producing prebuilt batches, in order, each once.
+//! Producing prebuilt batches: in order, each once, without copying them.
+//!
+//! A [`BatchProducer`] takes [`Outgoing`] batches for partitions and tells each one's fate through
+//! its [`Delivery`]. `queue` and `state` decide, and are pure; `driver` moves bytes; `request` and
+//! `response` are the wire.
+//!
+//! What is promised with idempotence (the default), as long as a partition is not stopped: its
+//! batches are in the log in the order they were sent, each once, whatever leaders, connections and
+//! answers do. When a failure cannot be healed without giving that up, the partition stops: every
+//! batch of it fails, and none is taken until [`BatchProducer::restart`]. The others flow on.
+//!
+//! ```no_run
+//! # async fn example(
+//! #     client: kmirror_client::Client,
+//! #     batch: kmirror_client::batch::Outgoing,
+//! # ) -> Result<(), kmirror_client::produce::Error> {
+//! use kmirror_client::TopicPartition;
+//! use kmirror_client::produce::{BatchProducer, Config};
+//!
+//! let producer = BatchProducer::try_new(client, Config::default())?;
+//! let delivery = producer.send(&TopicPartition::new("orders", 3), batch).await;
+//! let acked = delivery.await?;
+//! println!("written at offset {:?}", acked.base_offset);
+//! # Ok(())
+//! # }
+//! ```
 
+mod config;
 mod decision;
+mod driver;
 mod error;
 mod queue;
 mod reply;
+mod request;
+mod response;
 mod state;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::batch::{Codec, Outgoing};
+use crate::client::Client;
+use crate::clock;
+use crate::error::Fate;
+use crate::name::TopicPartition;
+use crate::task::{self, Task};
+
+pub use config::{Acks, Config};
 pub use decision::{Decision, OnRejected};
 pub use error::{Error, RecordError, Rejection};
 pub use queue::Acked;
+
+use driver::Driver;
+use queue::{Batch, Leader, Limits};
+use state::{Rules, State};
+
+/// A producer of prebuilt batches. Its task runs on the runtime it was made on and ends with it.
+#[derive(Debug)]
+pub struct BatchProducer {
+    shared: Arc<Shared>,
+    client: Client,
+    queue_bytes_max: usize,
+    _task: Task<()>,
+}
+
+impl BatchProducer {
+    /// Starts a producer on the current runtime. Nothing is sent before the first batch.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the settings contradict each other.
+    pub fn try_new(client: Client, config: Config) -> Result<Self, Error> {
+        config.check()?;
+        let rules = Rules {
+            idempotence: config.idempotence,
+            limits: Limits {
+                in_flight: config.in_flight_per_partition(),
+                delivery_timeout: config.delivery_timeout,
+            },
+            in_flight_per_broker: config.in_flight_per_broker,
+            request_bytes_max: config.request_bytes_max,
+            missing_timeout: config.missing_timeout,
+            backoff: config.backoff,
+            seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8),
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State::new(rules, Arc::clone(&config.on_rejected))),
+            rooms: Mutex::default(),
+            wake: Notify::new(),
+            idle: Notify::new(),
+        });
+        let queue_bytes_max = config.queue_bytes_max;
+        let guard = CloseAtEnd(Arc::clone(&shared));
+        let driver = Driver::new(Arc::clone(&shared), client.clone(), config);
+        let task = task::spawn("produce", async move {
+            let _guard = guard;
+            driver.run().await;
+        });
+        Ok(Self { shared, client, queue_bytes_max, _task: task })
+    }
+
+    /// Queues `batch` behind the earlier ones of `partition`. Waits only while the partition's
+    /// queue is full.
+    ///
+    /// Cancel-safe: dropped before it is ready, nothing was queued. What goes wrong is told by the
+    /// delivery. Dropping the delivery does not take the batch back.
+    pub async fn send(&self, partition: &TopicPartition, batch: Outgoing) -> Delivery {
+        let room = self.shared.room(partition, self.queue_bytes_max);
+        let bytes = batch.len_bytes().min(self.queue_bytes_max);
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let permit = room
+            .acquire_many_owned(permits)
+            .await
+            .expect("invariant: a queue's semaphore is never closed");
+        let (sender, receiver) = oneshot::channel();
+        let token = Token { sender, _room: permit };
+        self.queue(partition, batch, token);
+        self.shared.wake.notify_one();
+        Delivery { receiver }
+    }
+
+    fn queue(&self, partition: &TopicPartition, batch: Outgoing, token: Token) {
+        let mut state = self.shared.lock();
+        if !state.knows(partition) {
+            let leader = self.client.view().leader(partition);
+            let leader = leader.map(|(broker, epoch)| Leader { broker, epoch });
+            state.introduce(partition, leader);
+            self.client.watch_topics([Arc::clone(&partition.topic)]);
+        }
+        state.push(clock::now(), partition, batch, token);
+    }
+
+    /// Lets a stopped partition take batches again. The caller sends again from the first batch
+    /// that failed; those whose fate was [`Fate::Unknown`] may then be written twice.
+    pub fn restart(&self, partition: &TopicPartition) {
+        self.shared.lock().restart(clock::now(), partition);
+        self.shared.wake.notify_one();
+    }
+
+    /// Whether the partition was stopped by a failure.
+    pub fn is_stopped(&self, partition: &TopicPartition) -> bool {
+        self.shared.lock().is_stopped(partition)
+    }
+
+    /// How many batches wait or are on the way.
+    pub fn queued(&self) -> usize {
+        self.shared.lock().queued()
+    }
+
+    /// Waits until every batch queued so far has been written or has failed.
+    pub async fn flush(&self) {
+        loop {
+            let idle = self.shared.idle.notified();
+            if self.queued() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Waits at most `within` for what is queued, then ends. Returns how many batches were given
+    /// up; their deliveries fail with [`Error::Closed`].
+    pub async fn close(self, within: Duration) -> usize {
+        let _ = tokio::time::timeout(within, self.flush()).await;
+        self.queued()
+    }
+}
+
+/// The result of one batch, to come.
+#[derive(Debug)]
+#[must_use = "a delivery that is not looked at hides a failure"]
+pub struct Delivery {
+    receiver: oneshot::Receiver<Result<Acked, Error>>,
+}
+
+impl Future for Delivery {
+    type Output = Result<Acked, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let gone = || Err(Error::Closed { fate: Fate::Unknown });
+        Pin::new(&mut self.receiver).poll(context).map(|told| told.unwrap_or_else(|_| gone()))
+    }
+}
+
+/// What a batch is queued with: who waits for it, and its room in the queue.
+struct Token {
+    sender: oneshot::Sender<Result<Acked, Error>>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Token {
+    fn tell(self, result: Result<Acked, Error>) {
+        // Whoever dropped the delivery does not want to know.
+        let _ = self.sender.send(result);
+    }
+}
+
+/// What the handle and the task share.
+struct Shared {
+    state: Mutex<State<Outgoing, Token>>,
+    /// The room in each partition's queue. One for each partition ever produced to.
+    rooms: Mutex<HashMap<TopicPartition, Arc<Semaphore>>>,
+    wake: Notify,
+    idle: Notify,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("queued", &self.lock().queued()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State<Outgoing, Token>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn room(&self, partition: &TopicPartition, bytes_max: usize) -> Arc<Semaphore> {
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(room) = rooms.get(partition) {
+            return Arc::clone(room);
+        }
+        let room = Arc::new(Semaphore::new(bytes_max));
+        rooms.insert(partition.clone(), Arc::clone(&room));
+        room
+    }
+}
+
+/// Nobody waits for a delivery whose task has ended, however it ended.
+struct CloseAtEnd(Arc<Shared>);
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.close();
+        let done = state.poll_done();
+        drop(state);
+        for (token, result) in done {
+            token.tell(result);
+        }
+        self.0.idle.notify_waiters();
+    }
+}
+
+impl Batch for Outgoing {
+    fn records_count(&self) -> i32 {
+        Outgoing::records_count(self)
+    }
+
+    fn len_bytes(&self) -> usize {
+        Outgoing::len_bytes(self)
+    }
+
+    fn version_min(&self) -> i16 {
+        // Brokers take zstd from Produce version 7 on (KIP-110).
+        if self.codec() == Codec::Zstd { 7 } else { 3 }
+    }
+}

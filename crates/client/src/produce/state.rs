@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
-use crate::error::Fate;
+use crate::error::{Error as ClientError, Fate};
 use crate::error_code::ErrorCode;
 use crate::name::{BrokerId, TopicPartition};
 
@@ -73,6 +73,8 @@ pub(super) struct State<B, T> {
     wants_metadata: bool,
     /// A partition has used up the epochs of the identity.
     identity_used_up: bool,
+    refused: Option<ClientError>,
+    is_closed: bool,
     done: Done<T>,
     queued: usize,
 }
@@ -126,6 +128,8 @@ impl<B: Batch + Clone, T> State<B, T> {
             leaderless: BTreeMap::new(),
             wants_metadata: false,
             identity_used_up: false,
+            refused: None,
+            is_closed: false,
             done: Vec::new(),
             queued: 0,
         }
@@ -133,16 +137,28 @@ impl<B: Batch + Clone, T> State<B, T> {
 
     // Commands.
 
-    /// Queues a batch behind the others of its partition. True if the partition is new here.
-    pub(super) fn push(
-        &mut self,
-        now: Instant,
-        partition: &TopicPartition,
-        batch: B,
-        token: T,
-    ) -> bool {
-        let known = self.index.get(partition).copied();
-        let index = known.unwrap_or_else(|| self.add(partition));
+    /// Whether the partition has been produced to before.
+    pub(super) fn knows(&self, partition: &TopicPartition) -> bool {
+        self.index.contains_key(partition)
+    }
+
+    /// Makes a partition known, with its leader if that is known.
+    pub(super) fn introduce(&mut self, partition: &TopicPartition, leader: Option<Leader>) {
+        let index = self.add(partition);
+        self.queues[index].set_leader(leader);
+    }
+
+    /// Queues a batch behind the others of its partition.
+    pub(super) fn push(&mut self, now: Instant, partition: &TopicPartition, batch: B, token: T) {
+        if self.is_closed {
+            self.done.push((token, Err(Error::Closed { fate: Fate::NotWritten })));
+            return;
+        }
+        if let Some(source) = self.refused.clone() {
+            self.done.push((token, Err(Error::Refused { source })));
+            return;
+        }
+        let index = self.index.get(partition).copied().unwrap_or_else(|| self.add(partition));
         match self.queues[index].push(now, batch, token) {
             Ok(()) => {
                 self.queued += 1;
@@ -150,7 +166,6 @@ impl<B: Batch + Clone, T> State<B, T> {
             }
             Err((token, error)) => self.done.push((token, Err(error))),
         }
-        known.is_none()
     }
 
     fn add(&mut self, partition: &TopicPartition) -> usize {
@@ -172,18 +187,20 @@ impl<B: Batch + Clone, T> State<B, T> {
         }
     }
 
-    /// Fails all that is queued.
+    /// Fails all that is queued and all that comes.
     pub(super) fn close(&mut self) {
+        self.is_closed = true;
         for index in 0..self.queues.len() {
             self.stop(index, |_, fate| Error::Closed { fate });
         }
     }
 
-    /// Fails all that is queued, because no identity can be had.
-    pub(super) fn refuse(&mut self, source: &crate::error::Error) {
+    /// Fails all that is queued and all that comes: the destination does not want this producer.
+    pub(super) fn refuse(&mut self, source: &ClientError) {
+        self.refused = Some(source.clone());
         for index in 0..self.queues.len() {
             let source = source.clone();
-            self.stop(index, |_, _| Error::ProducerId { source });
+            self.stop(index, |_, _| Error::Refused { source });
         }
     }
 
