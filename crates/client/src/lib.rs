@@ -24,8 +24,8 @@ pub mod error;
 pub mod error_code;
 pub mod group;
 pub mod name;
-pub mod produce;
 pub mod partitioner;
+pub mod produce;
 pub mod task;
 
 pub use broker::{Answer, Broker, Lane};

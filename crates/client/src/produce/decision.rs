@@ -20,24 +20,14 @@ pub enum Decision<B> {
 /// splits or rebuilds delays the producer's other partitions for as long.
 pub trait OnRejected<B>: Send + Sync {
     /// Decides about `batch`, which `partition`'s leader refused with `rejection`.
-    fn decide(
-        &self,
-        partition: &TopicPartition,
-        batch: &B,
-        rejection: &Rejection,
-    ) -> Decision<B>;
+    fn decide(&self, partition: &TopicPartition, batch: &B, rejection: &Rejection) -> Decision<B>;
 }
 
 impl<B, F> OnRejected<B> for F
 where
     F: Fn(&TopicPartition, &B, &Rejection) -> Decision<B> + Send + Sync,
 {
-    fn decide(
-        &self,
-        partition: &TopicPartition,
-        batch: &B,
-        rejection: &Rejection,
-    ) -> Decision<B> {
+    fn decide(&self, partition: &TopicPartition, batch: &B, rejection: &Rejection) -> Decision<B> {
         self(partition, batch, rejection)
     }
 }

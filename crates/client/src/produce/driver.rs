@@ -319,13 +319,11 @@ async fn init_producer_id(client: &Client) -> Result<Identity, ClientError> {
             InitProducerIdRequest::default().with_transaction_timeout_ms(i32::MAX)
         })
         .await?;
-    ErrorCode(answer.body.error_code).check().map_err(|code| {
-        ClientError::broker(ApiKey::InitProducerId, Subject::Request, code)
-    })?;
-    let identity = Identity {
-        producer_id: answer.body.producer_id.0,
-        epoch: answer.body.producer_epoch,
-    };
+    ErrorCode(answer.body.error_code)
+        .check()
+        .map_err(|code| ClientError::broker(ApiKey::InitProducerId, Subject::Request, code))?;
+    let identity =
+        Identity { producer_id: answer.body.producer_id.0, epoch: answer.body.producer_epoch };
     tracing::info!(producer_id = identity.producer_id, "producer id obtained");
     Ok(identity)
 }

@@ -409,13 +409,7 @@ impl<B: Batch, T> Queue<B, T> {
     /// The broker expected another number. Behind a batch that is not known to be written that is
     /// only natural. For the first batch it means that the broker lost what came before, or was
     /// never given it: the batch is not written, and is sent again under a higher epoch.
-    fn out_of_sequence(
-        &mut self,
-        now: Instant,
-        index: usize,
-        code: ErrorCode,
-        done: &mut Done<T>,
-    ) {
+    fn out_of_sequence(&mut self, now: Instant, index: usize, code: ErrorCode, done: &mut Done<T>) {
         if index > 0 {
             if self.phase != Phase::Renumbering {
                 self.retry(now, code);
@@ -510,11 +504,8 @@ impl<B: Batch, T> Queue<B, T> {
         if !self.is_stopped() {
             // Its number will never be written: all that follow need new ones.
             self.proven_at = None;
-            self.phase = if self.identity.is_idempotent() {
-                Phase::Renumbering
-            } else {
-                Phase::Recovering
-            };
+            self.phase =
+                if self.identity.is_idempotent() { Phase::Renumbering } else { Phase::Recovering };
             self.retry_at = self.retry_at.filter(|at| *at > now);
             self.recovered();
         }

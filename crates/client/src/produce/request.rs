@@ -173,8 +173,7 @@ mod tests {
                 outbound("orders", 4, &[7; 300]),
                 outbound("orders", 1, b"two"),
             ];
-            let head =
-                Head { version, acks: Acks::All, ack_timeout: Duration::from_millis(1500) };
+            let head = Head { version, acks: Acks::All, ack_timeout: Duration::from_millis(1500) };
             let mut body = Bytes::from(encode(head, batches).concat());
             let request = ProduceRequest::decode(&mut body, version).unwrap();
             assert!(body.is_empty(), "version {version}");

@@ -319,8 +319,12 @@ impl<B: Batch + Clone, T> State<B, T> {
     fn expire_missing(&mut self, now: Instant) {
         let Some(timeout) = self.rules.missing_timeout else { return };
         let overdue = |since: &Instant| now.duration_since(*since) >= timeout;
-        let missing: Vec<(usize, Instant)> =
-            self.leaderless.iter().filter(|(_, since)| overdue(since)).map(|(i, s)| (*i, *s)).collect();
+        let missing: Vec<(usize, Instant)> = self
+            .leaderless
+            .iter()
+            .filter(|(_, since)| overdue(since))
+            .map(|(i, s)| (*i, *s))
+            .collect();
         for (index, since) in missing {
             let waited = now.duration_since(since);
             self.stop(index, |partition, fate| Error::MissingPartition { partition, waited, fate });
@@ -466,9 +470,7 @@ impl<B: Batch + Clone, T> State<B, T> {
     /// Whether an identity must be asked for: there is none, or its epochs are used up.
     pub(super) fn wants_identity(&self) -> bool {
         let idle = self.queued == 0 && self.identity.is_none();
-        self.rules.idempotence
-            && !idle
-            && (self.identity.is_none() || self.identity_used_up)
+        self.rules.idempotence && !idle && (self.identity.is_none() || self.identity_used_up)
     }
 
     /// Whether newer metadata are wanted.
@@ -495,9 +497,10 @@ impl<B: Batch + Clone, T> State<B, T> {
             Way::Open(_) => link.muted_until,
             Way::Closed | Way::Opening => None,
         });
-        let missing = self.rules.missing_timeout.and_then(|timeout| {
-            self.leaderless.values().min().map(|since| *since + timeout)
-        });
+        let missing = self
+            .rules
+            .missing_timeout
+            .and_then(|timeout| self.leaderless.values().min().map(|since| *since + timeout));
         timer.into_iter().chain(link.filter(|at| *at > now)).chain(missing).min()
     }
 

@@ -73,8 +73,7 @@ impl World {
                 halves.into_iter().filter(|ids| !ids.is_empty()).map(Item::new).collect(),
             )
         };
-        let partitions =
-            (0..PARTITIONS).map(|p| (p, Partition::led_by(p % BROKERS)));
+        let partitions = (0..PARTITIONS).map(|p| (p, Partition::led_by(p % BROKERS)));
         let mut world = Self {
             now: crate::clock::now(),
             random: Random(seed | 1),
