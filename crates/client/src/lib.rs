@@ -26,6 +26,7 @@ pub mod group;
 pub mod name;
 pub mod partitioner;
 pub mod produce;
+pub mod producer;
 pub mod task;
 
 pub use broker::{Answer, Broker, Lane};

@@ -316,7 +316,9 @@ async fn init_producer_id(client: &Client) -> Result<Identity, ClientError> {
     let broker = client.any_broker().await?;
     let answer = broker
         .call(Lane::Control, INIT_PRODUCER_ID, |_| {
-            InitProducerIdRequest::default().with_transaction_timeout_ms(i32::MAX)
+            InitProducerIdRequest::default()
+                .with_transactional_id(None)
+                .with_transaction_timeout_ms(i32::MAX)
         })
         .await?;
     ErrorCode(answer.body.error_code)
