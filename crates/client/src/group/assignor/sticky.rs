@@ -126,11 +126,14 @@ enum Given {
     Kept,
 }
 
+/// What a member holds of one topic, in the order in which it may be moved away.
+type Held = BTreeSet<(Given, i32)>;
+
 /// The assignment while it is made.
 struct Table<'a> {
     members: &'a [&'a Member],
-    /// By member and topic; within a topic in the order in which they may be moved away.
-    held: Vec<BTreeMap<Arc<str>, BTreeSet<(Given, i32)>>>,
+    /// By member and topic.
+    held: Vec<BTreeMap<Arc<str>, Held>>,
     /// (load, member), so that the ends are the least and the most loaded.
     loads: BTreeSet<(usize, usize)>,
     load: Vec<usize>,
@@ -168,7 +171,7 @@ impl<'a> Table<'a> {
         while let Some((from, to, topic)) = self.best_move() {
             let held = self.held[from].get_mut(&topic);
             let (_, number) = held
-                .and_then(BTreeSet::pop_first)
+                .and_then(Held::pop_first)
                 .expect("invariant: a move names a topic its member holds");
             self.set_load(from, self.load[from] - 1);
             // Moved means no longer kept; should it move again, it goes first.

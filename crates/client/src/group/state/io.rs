@@ -137,7 +137,7 @@ pub(crate) enum Notice {
         /// What is new.
         added: BTreeSet<TopicPartition>,
         /// Everything that is ours now, what is being handed back included.
-        owned: BTreeSet<TopicPartition>,
+        owned: Arc<BTreeSet<TopicPartition>>,
     },
     /// These have to be given back by the deadline.
     Revoking {

@@ -105,7 +105,7 @@ impl Machine {
     }
 
     fn sync(&mut self, assignor: Assignor, plan: Vec<(Arc<str>, bytes::Bytes)>) {
-        self.phase = Phase::Syncing(assignor);
+        self.phase = Phase::Syncing;
         let identity = self.identity.clone();
         self.actions.push_back(Action::Sync { identity, assignor: assignor.name(), plan });
     }
@@ -133,7 +133,7 @@ impl Machine {
     }
 
     pub(super) fn on_synced(&mut self, now: Instant, result: Result<Vec<TopicPartition>, Failure>) {
-        let Phase::Syncing(_) = self.phase else { return };
+        let Phase::Syncing = self.phase else { return };
         match result {
             Ok(partitions) => self.on_assignment(now, partitions.into_iter().collect()),
             Err(Failure::Code(ErrorCode::REBALANCE_IN_PROGRESS)) => {
@@ -175,7 +175,9 @@ impl Machine {
         }
         let revoked: BTreeSet<TopicPartition> = self.owned.difference(&assigned).cloned().collect();
         let added: BTreeSet<TopicPartition> = assigned.difference(&self.owned).cloned().collect();
-        self.owned.extend(assigned);
+        if !added.is_empty() {
+            Arc::make_mut(&mut self.owned).extend(assigned);
+        }
         if !revoked.is_empty() {
             self.start_hand_back(now, revoked);
             self.want_rejoin(now, "gave partitions up");
@@ -185,7 +187,7 @@ impl Machine {
             epoch: self.epoch,
             generation: self.identity.generation,
             added,
-            owned: self.owned.clone(),
+            owned: Arc::clone(&self.owned),
         });
         if std::mem::take(&mut self.audit) {
             self.actions.push_back(Action::Audit);

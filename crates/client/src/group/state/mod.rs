@@ -29,7 +29,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(crate) use io::{Action, Failure, Identity, Input, Join, Joined, LostCause, Notice};
+pub use io::LostCause;
+pub(crate) use io::{Action, Failure, Identity, Input, Join, Joined, Notice};
 
 use super::assignor::{Assignor, Counts, Member};
 use super::config::{Config, Instance};
@@ -56,7 +57,8 @@ pub(crate) struct Machine {
     joined_topics: BTreeSet<Arc<str>>,
     /// The topics of the whole group while we lead.
     group_topics: BTreeSet<Arc<str>>,
-    owned: BTreeSet<TopicPartition>,
+    /// Shared with the driver's snapshots, and only copied when it changes under one.
+    owned: Arc<BTreeSet<TopicPartition>>,
     /// The last assignment, which the sticky assignor passes on.
     prior: Prior,
     handing_back: Option<HandingBack>,
@@ -86,7 +88,7 @@ enum Phase {
     /// We lead, and the partition counts are being looked up.
     Assigning(Assignor, Vec<Member>),
     /// SyncGroup is under way.
-    Syncing(Assignor),
+    Syncing,
     /// Part of the group.
     Stable,
     /// LeaveGroup is under way.
@@ -116,7 +118,7 @@ struct Heartbeat {
 }
 
 impl Machine {
-    /// A member that joins at the first [`Machine::wake`]. `backoff` spreads its retries.
+    /// A member that joins at the first [`Machine::wake`]. `seed` spreads its retries.
     pub(crate) fn new(config: Config, now: Instant, seed: u64) -> Self {
         let identity = Identity {
             member_id: "".into(),
@@ -129,7 +131,7 @@ impl Machine {
             topics: config.topics.clone(),
             joined_topics: BTreeSet::new(),
             group_topics: BTreeSet::new(),
-            owned: BTreeSet::new(),
+            owned: Arc::default(),
             prior: Prior::default(),
             handing_back: None,
             rejoin: None,
@@ -173,7 +175,7 @@ impl Machine {
     }
 
     /// Everything that is ours, what is being handed back included.
-    pub(crate) fn owned(&self) -> &BTreeSet<TopicPartition> {
+    pub(crate) fn owned(&self) -> &Arc<BTreeSet<TopicPartition>> {
         &self.owned
     }
 
@@ -230,12 +232,12 @@ impl Machine {
             _ => {}
         }
         if let Some(late) = self.handing_back.take_if(|handing_back| now >= handing_back.deadline) {
-            self.owned.retain(|partition| !late.partitions.contains(partition));
+            self.disown(&late.partitions);
             let (partitions, cause) = (late.partitions, LostCause::HandBackTimedOut);
             self.notices.push_back(Notice::Lost { partitions, cause });
         }
         self.look_at_counts(now);
-        if matches!(self.phase, Phase::Assigning(..) | Phase::Syncing(_) | Phase::Stable)
+        if matches!(self.phase, Phase::Assigning(..) | Phase::Syncing | Phase::Stable)
             && self.heartbeat.sent.is_none()
             && now >= self.heartbeat.due
         {
@@ -262,7 +264,7 @@ impl Machine {
                     times.push(until);
                 }
             }
-            Phase::Assigning(..) | Phase::Syncing(_) => {}
+            Phase::Assigning(..) | Phase::Syncing => {}
             Phase::Joining | Phase::Leaving | Phase::Ended => return None,
         }
         if !matches!(self.phase, Phase::Waiting(_)) && self.heartbeat.sent.is_none() {
@@ -309,7 +311,7 @@ impl Machine {
     /// longer wanted.
     fn to_give_up(&self) -> BTreeSet<TopicPartition> {
         if !self.config.is_cooperative() {
-            return self.owned.clone();
+            return BTreeSet::clone(&self.owned);
         }
         let unwanted = |partition: &&TopicPartition| !self.topics.contains(&partition.topic);
         self.owned.iter().filter(unwanted).cloned().collect()
@@ -333,11 +335,15 @@ impl Machine {
         let Some(done) = self.handing_back.take_if(|handing_back| handing_back.id == id) else {
             return;
         };
-        self.owned.retain(|partition| !done.partitions.contains(partition));
+        self.disown(&done.partitions);
         // Whatever was in the way of this join is gone; do not wait longer.
         if let Some(rejoin) = &mut self.rejoin {
             rejoin.at = rejoin.at.min(now);
         }
+    }
+
+    fn disown(&mut self, partitions: &BTreeSet<TopicPartition>) {
+        Arc::make_mut(&mut self.owned).retain(|partition| !partitions.contains(partition));
     }
 
     fn want_rejoin(&mut self, at: Instant, reason: &'static str) {
@@ -437,7 +443,7 @@ impl Machine {
         self.handing_back = None;
         self.watch = Watch::default();
         self.group_topics.clear();
-        let partitions = std::mem::take(&mut self.owned);
+        let partitions = Arc::unwrap_or_clone(std::mem::take(&mut self.owned));
         if !partitions.is_empty() {
             self.notices.push_back(Notice::Lost { partitions, cause });
         }
@@ -456,7 +462,7 @@ impl Machine {
 
     fn leave(&mut self) {
         self.handing_back = None;
-        self.owned.clear();
+        self.owned = Arc::default();
         let known = !self.identity.member_id.is_empty() || self.identity.instance_id.is_some();
         let joined = self.epoch > 0 || !self.identity.member_id.is_empty();
         if known && joined {

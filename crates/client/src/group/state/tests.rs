@@ -273,7 +273,7 @@ fn an_answered_heartbeat_keeps_the_session() {
         rig.beat(Ok(()));
     }
     assert!(!rig.machine.has_notice());
-    assert_eq!(rig.machine.owned(), &parts(&["t-0"]));
+    assert_eq!(**rig.machine.owned(), parts(&["t-0"]));
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn a_stale_answer_changes_nothing() {
     rig.input(Input::HeartbeatAnswered(Err(code(ErrorCode::ILLEGAL_GENERATION))));
     rig.input(Input::CommitRefused { sent: old, code: ErrorCode::ILLEGAL_GENERATION });
     assert!(!rig.machine.has_notice());
-    assert_eq!(rig.machine.owned(), &parts(&["t-0"]));
+    assert_eq!(**rig.machine.owned(), parts(&["t-0"]));
 }
 
 #[test]

@@ -1,0 +1,188 @@
+//! Where the group's coordinator is, and calls to it.
+//!
+//! Owned by the group module. Always true: at most one broker is remembered, and it is forgotten as
+//! soon as it says that it is not the coordinator, or cannot be reached.
+//!
+//! FindCoordinator 0 to 4: 1 adds the kind of key, 3 is flexible, 4 takes several keys (one is sent).
+//! Later versions only concern other kinds.
+
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kafka_protocol::messages::{ApiKey, FindCoordinatorRequest};
+use kafka_protocol::protocol::StrBytes;
+
+use super::error::Error;
+use super::state::Failure;
+use crate::broker::{Answer, Broker, Lane};
+use crate::client::Client;
+use crate::connection::{Api, Connection};
+use crate::error::{self, Subject};
+use crate::error_code::ErrorCode;
+use crate::name::BrokerId;
+
+/// The kind of key that is a consumer group.
+const GROUP: i8 = 0;
+
+/// Finds the coordinator and remembers it.
+#[derive(Debug)]
+pub(crate) struct Coordinator {
+    client: Client,
+    group_id: Arc<str>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    broker: Option<BrokerId>,
+    /// For joins alone: they may take the whole rebalance time-out, and two members of one group
+    /// may share a client, so not even another member's join may stand before ours.
+    joining: Option<(BrokerId, Connection)>,
+}
+
+impl Coordinator {
+    pub(crate) fn new(client: Client, group_id: Arc<str>) -> Self {
+        Self { client, group_id, known: Mutex::default() }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn group_id(&self) -> &Arc<str> {
+        &self.group_id
+    }
+
+    /// Sends a quick request on the coordinator's lane.
+    pub(crate) async fn call<Q: Api>(
+        &self,
+        versions: RangeInclusive<i16>,
+        timeout: Duration,
+        build: impl FnOnce(i16) -> Q,
+    ) -> Result<Answer<Q::Response>, error::Error> {
+        let broker = self.broker().await?;
+        let answer = broker.call_within(Lane::Coordinator, versions, timeout, build).await;
+        answer.inspect_err(|_| self.forget())
+    }
+
+    /// Sends a request that waits for the other members, on a connection of its own.
+    pub(crate) async fn call_joining<Q: Api>(
+        &self,
+        versions: RangeInclusive<i16>,
+        timeout: Duration,
+        build: impl FnOnce(i16) -> Q,
+    ) -> Result<Answer<Q::Response>, error::Error> {
+        let connection = self.joining_connection().await?;
+        let version = connection.version(<Q as Api>::KEY, versions)?;
+        let answer = connection.call(version, &build(version), timeout).await;
+        let body = answer.inspect_err(|_| self.forget())?;
+        Ok(Answer { version, body })
+    }
+
+    /// Closes the connection for joins. A later join opens a new one: an old idle one may have died
+    /// unnoticed, and a join waits long before it gives up.
+    pub(crate) fn close_joining(&self) {
+        self.known().joining = None;
+    }
+
+    /// Looks for the coordinator anew at the next call.
+    pub(crate) fn forget(&self) {
+        *self.known() = Known::default();
+    }
+
+    /// Forgets the coordinator if `code` says that it is another or in trouble; hands the code back.
+    pub(crate) fn judge(&self, code: ErrorCode) -> Result<(), Failure> {
+        if matches!(
+            code,
+            ErrorCode::NOT_COORDINATOR
+                | ErrorCode::COORDINATOR_NOT_AVAILABLE
+                | ErrorCode::REQUEST_TIMED_OUT
+        ) {
+            self.forget();
+        }
+        code.check().map_err(Failure::Code)
+    }
+
+    /// What an error of a call means for a member.
+    pub(crate) fn failure(&self, error: error::Error) -> Failure {
+        match error {
+            error::Error::Broker { code, .. } => Failure::Code(code),
+            // One broker that answers nonsense may be gone tomorrow; the client closed the connection.
+            error::Error::Decode { .. } | error::Error::NotKafka { .. } => Failure::Unreachable,
+            error if error.is_retryable() => Failure::Unreachable,
+            source => {
+                let group_id = Arc::clone(&self.group_id);
+                Failure::Fatal(Error::Request { group_id, source })
+            }
+        }
+    }
+
+    async fn joining_connection(&self) -> Result<Connection, error::Error> {
+        let broker = self.broker().await?;
+        let id = broker.id().unwrap_or(BrokerId(-1));
+        let open = self.known().joining.clone();
+        if let Some((_, connection)) =
+            open.filter(|(of, connection)| *of == id && !connection.is_closed())
+        {
+            return Ok(connection);
+        }
+        let config = self.client.config();
+        let address = config.address_map.reachable(broker.advertised());
+        let opened = Connection::open(&address, &config.connection_options()).await;
+        let connection = opened.inspect_err(|_| self.forget())?;
+        self.known().joining = Some((id, connection.clone()));
+        Ok(connection)
+    }
+
+    async fn broker(&self) -> Result<Broker, error::Error> {
+        let known = self.known().broker;
+        let id = match known {
+            Some(id) => id,
+            None => self.find().await?,
+        };
+        let broker = match self.client.broker(id) {
+            // A coordinator newer than our view of the cluster.
+            Err(error::Error::UnknownBroker { .. }) => {
+                let seen = self.client.view().generation;
+                self.client.refresh(seen).await?;
+                self.client.broker(id)
+            }
+            found => found,
+        };
+        let broker = broker.inspect_err(|_| self.forget())?;
+        self.known().broker = Some(id);
+        Ok(broker)
+    }
+
+    async fn find(&self) -> Result<BrokerId, error::Error> {
+        let broker = self.client.any_broker().await?;
+        let key = StrBytes::from_string(self.group_id.to_string());
+        let answer = broker
+            .call(Lane::Control, 0..=4, |version| {
+                let request = FindCoordinatorRequest::default();
+                match version {
+                    0 => request.with_key(key),
+                    1..=3 => request.with_key(key).with_key_type(GROUP),
+                    _ => request.with_coordinator_keys(vec![key]).with_key_type(GROUP),
+                }
+            })
+            .await?;
+        let (code, id) = match answer.body.coordinators.first() {
+            Some(found) if answer.version >= 4 => (found.error_code, found.node_id),
+            _ if answer.version < 4 => (answer.body.error_code, answer.body.node_id),
+            _ => (ErrorCode::COORDINATOR_NOT_AVAILABLE.0, answer.body.node_id),
+        };
+        let refused = |code| {
+            let subject = Subject::Group(Arc::clone(&self.group_id));
+            error::Error::broker(ApiKey::FindCoordinator, subject, code)
+        };
+        ErrorCode(code).check().map_err(refused)?;
+        tracing::debug!(group_id = %self.group_id, broker = id.0, "found the group coordinator");
+        Ok(BrokerId(id.0))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

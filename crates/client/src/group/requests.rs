@@ -1,0 +1,263 @@
+//! The requests of a member, built from the state machine's actions, and their answers read back.
+//!
+//! Owned by the group module. Versions and why:
+//! - JoinGroup 0 to 9: 1 adds the rebalance time-out, 4 asks for the member id first (KIP-394), 5 adds
+//!   the instance id (KIP-345), 8 a reason, 9 lets a static leader skip the assignment (KIP-814);
+//! - SyncGroup 0 to 5, Heartbeat 0 to 4: 3 adds the instance id; SyncGroup 5 the assignor's name;
+//! - LeaveGroup 0 to 5: 3 names members in a list, by instance id too; 5 adds a reason;
+//! - DescribeGroups 0 to 5: nothing after 0 is used.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
+use kafka_protocol::messages::{
+    DescribeGroupsRequest, GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse,
+    LeaveGroupRequest, LeaveGroupResponse, SyncGroupRequest,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use super::config::Config;
+use super::coordinator::Coordinator;
+use super::error::Error;
+use super::protocol::{Assignment, PROTOCOL_TYPE, Subscription};
+use super::state::{Failure, Identity, Input, Join, Joined};
+use crate::error_code::ErrorCode;
+use crate::name::TopicPartition;
+
+/// How much longer than the rebalance may take its answer is waited for.
+const REBALANCE_MARGIN: Duration = Duration::from_secs(5);
+
+/// How long leaving is tried. Leaving is a courtesy: the session times out anyway.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often leaving is tried while the coordinator moves.
+const LEAVE_TRIES: u32 = 3;
+
+pub(super) fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+pub(super) fn optional_text(value: Option<&Arc<str>>) -> Option<StrBytes> {
+    value.map(|value| text(value))
+}
+
+pub(super) fn group(coordinator: &Coordinator) -> GroupId {
+    GroupId(text(coordinator.group_id()))
+}
+
+fn milliseconds(time: Duration) -> i32 {
+    i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// How long a request may take that waits for other members.
+fn rebalance_time(coordinator: &Coordinator, config: &Config) -> Duration {
+    let request_timeout = coordinator.client().config().request_timeout;
+    (config.rebalance_timeout + REBALANCE_MARGIN).max(request_timeout)
+}
+
+/// Sends JoinGroup.
+pub(super) async fn join(coordinator: &Coordinator, config: &Config, join: Join) -> Input {
+    let timeout = rebalance_time(coordinator, config);
+    let build = |version| join_request(coordinator, config, join, version);
+    let answer = match coordinator.call_joining(0..=9, timeout, build).await {
+        Ok(answer) => answer,
+        Err(error) => return Input::Joined(Err(coordinator.failure(error))),
+    };
+    let body = answer.body;
+    if ErrorCode(body.error_code) == ErrorCode::MEMBER_ID_REQUIRED {
+        return Input::MemberIdGiven(body.member_id.as_str().into());
+    }
+    let refused = coordinator.judge(ErrorCode(body.error_code));
+    Input::Joined(refused.map(|()| joined(body, answer.version)))
+}
+
+fn join_request(
+    coordinator: &Coordinator,
+    config: &Config,
+    join: Join,
+    version: i16,
+) -> JoinGroupRequest {
+    let instance_id = join.identity.instance_id.filter(|_| version >= 5);
+    let session_timeout = match instance_id {
+        Some(_) => config.session_timeout,
+        None => config.session_timeout_dynamic,
+    };
+    let protocols = join.protocols.into_iter().map(|(name, metadata)| {
+        JoinGroupRequestProtocol::default()
+            .with_name(StrBytes::from_static_str(name))
+            .with_metadata(metadata)
+    });
+    let mut request = JoinGroupRequest::default()
+        .with_group_id(group(coordinator))
+        .with_session_timeout_ms(milliseconds(session_timeout))
+        .with_member_id(text(&join.identity.member_id))
+        .with_group_instance_id(optional_text(instance_id.as_ref()))
+        .with_protocol_type(StrBytes::from_static_str(PROTOCOL_TYPE))
+        .with_protocols(protocols.collect());
+    if version >= 1 {
+        request.rebalance_timeout_ms = milliseconds(config.rebalance_timeout);
+    }
+    if version >= 8 {
+        request.reason = Some(StrBytes::from_static_str(join.reason));
+    }
+    request
+}
+
+fn joined(body: JoinGroupResponse, version: i16) -> Joined {
+    let member =
+        |member: kafka_protocol::messages::join_group_response::JoinGroupResponseMember| {
+            let id: Arc<str> = member.member_id.as_str().into();
+            let instance_id = member.group_instance_id.map(|id| Arc::from(id.as_str()));
+            // A member that writes nonsense gets nothing, and does not keep the others from theirs.
+            let subscription = Subscription::decode(&member.metadata).unwrap_or_else(|error| {
+            tracing::warn!(member_id = %id, %error, "unreadable subscription of a group member");
+            Subscription::default()
+        });
+            (id, instance_id, subscription)
+        };
+    Joined {
+        member_id: body.member_id.as_str().into(),
+        generation: body.generation_id,
+        assignor: body.protocol_name.as_deref().unwrap_or_default().to_owned(),
+        leader_id: body.leader.as_str().into(),
+        skip_assignment: body.skip_assignment,
+        knows_instances: version >= 5,
+        members: body.members.into_iter().map(member).collect(),
+    }
+}
+
+/// Sends SyncGroup.
+pub(super) async fn sync(
+    coordinator: &Coordinator,
+    config: &Config,
+    identity: Identity,
+    assignor: &'static str,
+    plan: Vec<(Arc<str>, Bytes)>,
+) -> Input {
+    let timeout = rebalance_time(coordinator, config);
+    let build = |version: i16| {
+        let assignments = plan.into_iter().map(|(member_id, assignment)| {
+            SyncGroupRequestAssignment::default()
+                .with_member_id(text(&member_id))
+                .with_assignment(assignment)
+        });
+        let mut request = SyncGroupRequest::default()
+            .with_group_id(group(coordinator))
+            .with_generation_id(identity.generation)
+            .with_member_id(text(&identity.member_id))
+            .with_assignments(assignments.collect());
+        if version >= 3 {
+            request.group_instance_id = optional_text(identity.instance_id.as_ref());
+        }
+        if version >= 5 {
+            request.protocol_type = Some(StrBytes::from_static_str(PROTOCOL_TYPE));
+            request.protocol_name = Some(StrBytes::from_static_str(assignor));
+        }
+        request
+    };
+    let answer = coordinator.call_joining(0..=5, timeout, build).await;
+    coordinator.close_joining();
+    let partitions = answer.map_err(|error| coordinator.failure(error)).and_then(|answer| {
+        coordinator.judge(ErrorCode(answer.body.error_code))?;
+        assigned(coordinator, &answer.body.assignment)
+    });
+    Input::Synced(partitions)
+}
+
+fn assigned(coordinator: &Coordinator, bytes: &[u8]) -> Result<Vec<TopicPartition>, Failure> {
+    let assignment = Assignment::decode(bytes).map_err(|source| {
+        let group_id = Arc::clone(coordinator.group_id());
+        Failure::Fatal(Error::Protocol { group_id, source })
+    })?;
+    Ok(assignment.partitions.into_iter().filter(|given| given.partition >= 0).collect())
+}
+
+/// Sends a heartbeat.
+pub(super) async fn heartbeat(
+    coordinator: &Coordinator,
+    timeout: Duration,
+    identity: Identity,
+) -> Input {
+    let build = |version: i16| {
+        let request = HeartbeatRequest::default()
+            .with_group_id(group(coordinator))
+            .with_generation_id(identity.generation)
+            .with_member_id(text(&identity.member_id));
+        let instance_id = identity.instance_id.filter(|_| version >= 3);
+        request.with_group_instance_id(optional_text(instance_id.as_ref()))
+    };
+    let answer = coordinator.call(0..=4, timeout, build).await;
+    let answered = answer.map_err(|error| coordinator.failure(error));
+    let judged = answered.and_then(|answer| coordinator.judge(ErrorCode(answer.body.error_code)));
+    Input::HeartbeatAnswered(judged)
+}
+
+/// Sends LeaveGroup, and once more if the coordinator turns out to be another.
+pub(super) async fn leave(coordinator: &Coordinator, identity: Identity) -> Input {
+    for _ in 0..LEAVE_TRIES {
+        let build = |version| leave_request(coordinator, &identity, version);
+        let code = match coordinator.call(0..=5, LEAVE_TIMEOUT, build).await {
+            Ok(answer) => leave_code(&answer.body),
+            Err(error) => {
+                tracing::debug!(%error, "could not leave the group; its session will time out");
+                break;
+            }
+        };
+        match coordinator.judge(code) {
+            Err(Failure::Code(code)) if code.is_retryable() => {}
+            Err(_) => {
+                tracing::debug!(%code, "the coordinator did not know the member that left");
+                break;
+            }
+            Ok(()) => break,
+        }
+    }
+    Input::Left
+}
+
+fn leave_request(
+    coordinator: &Coordinator,
+    identity: &Identity,
+    version: i16,
+) -> LeaveGroupRequest {
+    let request = LeaveGroupRequest::default().with_group_id(group(coordinator));
+    if version < 3 {
+        return request.with_member_id(text(&identity.member_id));
+    }
+    let mut member = MemberIdentity::default()
+        .with_member_id(text(&identity.member_id))
+        .with_group_instance_id(optional_text(identity.instance_id.as_ref()));
+    if version >= 5 {
+        member.reason = Some(StrBytes::from_static_str("the member is being closed"));
+    }
+    request.with_members(vec![member])
+}
+
+fn leave_code(body: &LeaveGroupResponse) -> ErrorCode {
+    let member = body.members.first().map_or(0, |member| member.error_code);
+    ErrorCode(if body.error_code == 0 { member } else { body.error_code })
+}
+
+/// Asks for the assignments of all members of a group at rest.
+pub(super) async fn audit(coordinator: &Coordinator) -> Input {
+    let timeout = coordinator.client().config().request_timeout;
+    let build = |_| DescribeGroupsRequest::default().with_groups(vec![group(coordinator)]);
+    let answer = coordinator.call(0..=5, timeout, build).await;
+    let Ok(answer) = answer.inspect_err(|error| {
+        tracing::debug!(%error, "could not see what the other members were given");
+    }) else {
+        return Input::Audited(None);
+    };
+    let described = answer.body.groups.into_iter().next();
+    let held = described.filter(|group| group.group_state.as_str() == "Stable").map(|group| {
+        let assignments = group.members.iter().map(|member| &member.member_assignment);
+        let readable = assignments.filter_map(|bytes| Assignment::decode(bytes).ok());
+        readable.flat_map(|assignment| assignment.partitions).collect::<BTreeSet<_>>()
+    });
+    Input::Audited(held)
+}
