@@ -157,4 +157,6 @@ pub enum Marker {
 }
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use super::header::LEN;
 use super::passthrough::LogAppendTime;
 use super::rebuild::Builder;
 use super::split::{Error, Partial};
+use super::testing::{sent, with_header};
 use super::*;
 
 /// A batch of those records as a source would serve it: at an offset, by an idempotent
@@ -26,17 +27,6 @@ fn fetched(codec: Codec, base_offset: i64, values: &[&[u8]]) -> Bytes {
         ..Header::parse(&batch.stamped(stamp)).unwrap()
     };
     Bytes::from([&header.encode()[..], &batch.payload()[..]].concat())
-}
-
-/// The batch with another header, checksum made right.
-fn with_header(bytes: &Bytes, change: impl FnOnce(&mut Header)) -> Bytes {
-    let mut header = Header::parse(bytes).unwrap();
-    change(&mut header);
-    let mut out = BytesMut::from(&bytes[..]);
-    out[..LEN].copy_from_slice(&header.encode());
-    let crc = crc32c::crc32c(&out[header::CRC_COVERED_FROM..]);
-    out[17..21].copy_from_slice(&crc.to_be_bytes());
-    out.freeze()
 }
 
 fn only_batch(bytes: &Bytes) -> Batch {
@@ -143,12 +133,6 @@ fn a_passed_batch_keeps_its_payload_and_loses_its_producer() {
         };
         assert_eq!(sent.header(), &expected);
     }
-}
-
-/// What the destination receives: its checksum is verified on the way.
-fn sent(outgoing: &Outgoing, stamp: Stamp) -> Batch {
-    let bytes = [&outgoing.stamped(stamp)[..], &outgoing.payload()[..]].concat();
-    Batch::try_new(Bytes::from(bytes)).unwrap()
 }
 
 #[test]

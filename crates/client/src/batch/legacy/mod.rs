@@ -6,6 +6,8 @@
 //! CRC-32 of every message is verified when a response is split, that of messages inside a
 //! compressed one when they are read. Follows Kafka's `AbstractLegacyRecordBatch`.
 
+#[cfg(test)]
+pub(in crate::batch) mod encode;
 mod message;
 
 use bytes::Bytes;
