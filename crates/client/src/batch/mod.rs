@@ -157,6 +157,8 @@ pub enum Marker {
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

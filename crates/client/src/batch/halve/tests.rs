@@ -54,7 +54,7 @@ proptest! {
 
 #[test]
 fn the_cut_is_where_half_of_the_bytes_are() {
-    let mut counts = |sizes: &[usize]| {
+    let counts = |sizes: &[usize]| {
         let [first, second] = recoder().halve(&of_sizes(Codec::None, sizes)).unwrap();
         (first.records_count(), second.records_count())
     };
