@@ -13,6 +13,6 @@ mod flow;
 
 pub use config::Config;
 pub use error::{End, Error, Halt};
-pub use mirror::{Mirror, Report};
+pub use mirror::{Ended, Mirror, Report};
 pub use shutdown::Shutdown;
 pub use status::Status;

@@ -275,7 +275,7 @@ pub fn suggest<'names>(
     written: &str,
     names: impl Iterator<Item = &'names str>,
 ) -> Option<&'names str> {
-    let bound = (written.len() / 4).clamp(1, 4);
+    let bound = if written.len() < 4 { 1 } else { (written.len() / 4).clamp(2, 4) };
     names
         .map(|name| (distance(written, name), name))
         .filter(|(distance, _)| *distance <= bound)

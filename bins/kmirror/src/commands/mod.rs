@@ -1,0 +1,25 @@
+//! One file per subcommand: its flags, what they mean, and what is done.
+
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod discover;
+pub(crate) mod man;
+pub(crate) mod mirror_maker;
+pub(crate) mod mirroring;
+pub(crate) mod run;
+
+use crate::cli::{Cli, Command};
+use crate::exit::Failure;
+
+/// Runs what was typed.
+pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    cli.log.start()?;
+    match cli.command {
+        Command::MirrorMaker(args) => mirror_maker::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Config(args) => config::run(&args),
+        Command::Discover(args) => discover::run(args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+    }
+}

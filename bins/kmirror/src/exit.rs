@@ -1,0 +1,167 @@
+//! Exit codes, and how a failure is told: the chain of causes once, then what to do about it.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::process::ExitCode;
+
+/// What the process ends with. The table in `--help` is made from [`Code::ALL`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// It did what it was asked to do.
+    Success,
+    /// It could not go on.
+    Runtime,
+    /// The command line, or a file it names, cannot be used.
+    Usage,
+    /// A verification found a difference.
+    Verification,
+    /// It ended in order, but some partitions had stopped before.
+    Halted,
+    /// A second signal ended it at once.
+    Aborted,
+}
+
+impl Code {
+    /// Every code, in the order of the numbers.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Success,
+        Self::Runtime,
+        Self::Usage,
+        Self::Verification,
+        Self::Halted,
+        Self::Aborted,
+    ];
+
+    /// The number that the shell sees.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Runtime => 1,
+            Self::Usage => 2,
+            Self::Verification => 3,
+            Self::Halted => 4,
+            Self::Aborted => 130,
+        }
+    }
+
+    /// What it means.
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Self::Success => "done, or stopped in order by a signal",
+            Self::Runtime => "a failure while running",
+            Self::Usage => "the command line or a configuration file cannot be used",
+            Self::Verification => "a verification found a difference",
+            Self::Halted => "ended in order, but some partitions had stopped and need a look",
+            Self::Aborted => "ended at once by a second signal; what was under way is repeated",
+        }
+    }
+}
+
+/// The table for `--help`.
+pub(crate) fn table() -> String {
+    let mut text = String::from("Exit codes:\n");
+    for code in Code::ALL {
+        let _ = writeln!(text, "  {:>3}  {}", code.number(), code.meaning());
+    }
+    text.pop();
+    text
+}
+
+/// Why the command did not succeed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: Code,
+    error: Option<Cause>,
+    help: Option<String>,
+}
+
+/// Any error; its chain of sources is printed.
+pub(crate) type Cause = Box<dyn Error + Send + Sync>;
+
+impl Failure {
+    /// A failure while running.
+    pub(crate) fn runtime(error: impl Into<Cause>) -> Self {
+        Self { code: Code::Runtime, error: Some(error.into()), help: None }
+    }
+
+    /// The command line or a file cannot be used.
+    pub(crate) fn usage(error: impl Into<Cause>) -> Self {
+        Self { code: Code::Usage, error: Some(error.into()), help: None }
+    }
+
+    /// An end with this code and this text.
+    pub(crate) fn new(code: Code, error: impl Into<Cause>) -> Self {
+        Self { code, error: Some(error.into()), help: None }
+    }
+
+    /// Nobody reads our output any more (`kmirror ... | head`): the end, and no error.
+    pub(crate) fn closed_output() -> Self {
+        Self { code: Code::Success, error: None, help: None }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub(crate) fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Prints it to standard error and gives the code.
+    pub(crate) fn report(&self) -> ExitCode {
+        if let Some(error) = &self.error {
+            eprintln!("error: {}", chain(error.as_ref()));
+        }
+        if let Some(help) = &self.help {
+            eprintln!("help: {help}");
+        }
+        ExitCode::from(self.code.number())
+    }
+}
+
+/// `a: b: c`, from the error itself to its last cause.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    // A chain is as deep as our modules are; the bound is for errors that contain themselves.
+    for _ in 0..CAUSES_MAX {
+        let Some(error) = cause else { break };
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+const CAUSES_MAX: usize = 20;
+
+/// Help and versions go to standard output and succeed; everything else is a wrong usage.
+pub(crate) fn usage(refused: &clap::Error) -> ExitCode {
+    // Nothing can be done for a reader that has gone.
+    let _ = refused.print();
+    let code = if refused.use_stderr() { Code::Usage } else { Code::Success };
+    ExitCode::from(code.number())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] Inner);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("inner")]
+    struct Inner;
+
+    #[test]
+    fn a_chain_names_every_cause_once() {
+        assert_eq!(chain(&Outer(Inner)), "outer: inner");
+    }
+
+    #[test]
+    fn no_two_codes_share_a_number() {
+        let mut numbers = Code::ALL.map(Code::number).to_vec();
+        numbers.dedup();
+        assert_eq!(numbers.len(), Code::ALL.len());
+    }
+}

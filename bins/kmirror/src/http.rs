@@ -1,0 +1,189 @@
+//! The window for operators: `/metrics`, `/status`, `/live` and `/ready` over HTTP.
+//!
+//! It only reads, and it has no authentication: it listens on loopback unless an address is given.
+
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use kmirror::Mirror;
+use kmirror::status::Phase;
+use kmirror_client::task::{self, Task};
+use serde_json::{Map, Value};
+use tokio::net::TcpListener;
+
+use crate::exit::Failure;
+
+/// A mirror and the name of its flow.
+pub(crate) struct Named {
+    /// The flow's name.
+    pub(crate) name: String,
+    /// Its mirror.
+    pub(crate) mirror: Mirror,
+}
+
+/// What the handlers read.
+pub(crate) type Shared = Arc<Vec<Named>>;
+
+/// Reads `PORT`, `:PORT` or `ADDRESS:PORT`; without an address it is loopback's.
+pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if let Ok(port) = port.parse() {
+        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    }
+    let text = text.replacen("localhost:", "127.0.0.1:", 1);
+    text.parse().map_err(|_| "must be PORT or ADDRESS:PORT, such as 127.0.0.1:9404".to_owned())
+}
+
+/// Listens and answers until the task is dropped.
+pub(crate) async fn serve(address: SocketAddr, mirrors: Shared) -> Result<Task<()>, Failure> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|cause| Failure::runtime(format!("listen on http {address}: {cause}")))?;
+    let bound = listener.local_addr().map_err(Failure::runtime)?;
+    tracing::info!(address = %bound, "http listens");
+    if !bound.ip().is_loopback() {
+        tracing::warn!(address = %bound, "http is open to other hosts and has no authentication");
+    }
+    let server = axum::serve(listener, router(mirrors));
+    Ok(task::spawn("http", async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "http ended");
+        }
+    }))
+}
+
+fn router(mirrors: Shared) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/status", get(status))
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(ready))
+        .with_state(mirrors)
+}
+
+async fn metrics(State(mirrors): State<Shared>) -> impl IntoResponse {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let texts: Vec<_> =
+        mirrors.iter().map(|named| (named.name.clone(), named.mirror.metrics())).collect();
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], merge(&texts))
+}
+
+/// The status of each flow by its name.
+async fn status(State(mirrors): State<Shared>) -> impl IntoResponse {
+    let mut flows = Map::new();
+    for named in mirrors.iter() {
+        let status = Arc::clone(&named.mirror.status().borrow());
+        let value = serde_json::to_value(&*status).unwrap_or(Value::Null);
+        flows.insert(named.name.clone(), value);
+    }
+    Json(Value::Object(Map::from_iter([("flows".to_owned(), Value::Object(flows))])))
+}
+
+async fn ready(State(mirrors): State<Shared>) -> (StatusCode, String) {
+    let waiting: Vec<&str> = mirrors
+        .iter()
+        .filter(|named| named.mirror.status().borrow().phase != Phase::Running)
+        .map(|named| named.name.as_str())
+        .collect();
+    if waiting.is_empty() {
+        (StatusCode::OK, "ready\n".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not running: {}\n", waiting.join(", ")))
+    }
+}
+
+/// One text out of the flows'. With several flows every sample gets a `flow` label, and the samples of
+/// one metric stand together, as the format demands.
+fn merge(texts: &[(String, String)]) -> String {
+    if let [(_, text)] = texts {
+        return text.clone();
+    }
+    let mut families: Vec<Family<'_>> = Vec::new();
+    for (name, text) in texts {
+        let mut at = None;
+        for line in text.lines().filter(|line| *line != "# EOF") {
+            if let Some(comment) = line.strip_prefix("# ") {
+                let metric = comment.split(' ').nth(1).unwrap_or_default();
+                let known = families.iter().position(|family| family.metric == metric);
+                at = Some(known.unwrap_or_else(|| {
+                    families.push(Family { metric, comments: Vec::new(), samples: String::new() });
+                    families.len() - 1
+                }));
+            }
+            let Some(family) = at.and_then(|at| families.get_mut(at)) else { continue };
+            if line.starts_with('#') {
+                if !family.comments.contains(&line) {
+                    family.comments.push(line);
+                }
+            } else {
+                let _ = writeln!(family.samples, "{}", labelled(line, name));
+            }
+        }
+    }
+    let mut merged = String::new();
+    for family in families {
+        let _ = writeln!(merged, "{}", family.comments.join("\n"));
+        merged.push_str(&family.samples);
+    }
+    merged.push_str("# EOF\n");
+    merged
+}
+
+struct Family<'text> {
+    metric: &'text str,
+    comments: Vec<&'text str>,
+    samples: String,
+}
+
+fn labelled(sample: &str, flow: &str) -> String {
+    let flow = flow.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    match sample.split_once('{') {
+        Some((name, rest)) if rest.starts_with('}') => format!("{name}{{flow=\"{flow}\"{rest}"),
+        Some((name, rest)) => format!("{name}{{flow=\"{flow}\",{rest}"),
+        None => match sample.split_once(' ') {
+            Some((name, value)) => format!("{name}{{flow=\"{flow}\"}} {value}"),
+            None => sample.to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_host_is_loopback() {
+        for text in ["9404", ":9404", "localhost:9404", "127.0.0.1:9404"] {
+            assert_eq!(parse_address(text).unwrap().to_string(), "127.0.0.1:9404");
+        }
+        assert_eq!(parse_address("0.0.0.0:1").unwrap().to_string(), "0.0.0.0:1");
+        assert!(parse_address("example.com:1").is_err());
+        assert!(parse_address("").is_err());
+    }
+
+    #[test]
+    fn the_metrics_of_one_flow_are_left_as_they_are() {
+        let text = "# TYPE a counter\na_total 1\n# EOF\n".to_owned();
+        assert_eq!(merge(&[("f".to_owned(), text.clone())]), text);
+    }
+
+    #[test]
+    fn the_metrics_of_several_flows_are_told_apart_and_stay_together() {
+        let text = |value| {
+            format!(
+                "# HELP a What.\n# TYPE a counter\na_total{{x=\"y\"}} {value}\n# TYPE b gauge\nb 0\n# EOF\n"
+            )
+        };
+        let merged = merge(&[("one".to_owned(), text(1)), ("t\"wo".to_owned(), text(2))]);
+        let expected = "# HELP a What.\n# TYPE a counter\n\
+            a_total{flow=\"one\",x=\"y\"} 1\na_total{flow=\"t\\\"wo\",x=\"y\"} 2\n\
+            # TYPE b gauge\nb{flow=\"one\"} 0\nb{flow=\"t\\\"wo\"} 0\n# EOF\n";
+        assert_eq!(merged, expected);
+    }
+}

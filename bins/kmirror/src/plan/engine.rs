@@ -1,0 +1,383 @@
+//! From a planned flow to the engine's configuration: the one place where an option or a property gets
+//! its effect. Properties come first, kmirror's own options win over them.
+
+use std::sync::Arc;
+
+use kmirror::config::{Compression, Config, Group, Isolation, Ownership};
+use kmirror::policy::filter::{Pattern, Selection};
+use kmirror::policy::naming::Naming;
+use kmirror::policy::partitioning::Partitioning;
+use kmirror::policy::trouble::{AppendTime, Lost, Reach, Refused, Start};
+use kmirror_client::group::Assignor;
+
+use super::document::Settings;
+use super::options::Value;
+use super::{Cluster, Flow, Place, filled};
+use crate::connect::{client_config, milliseconds};
+use crate::exit::Failure;
+
+/// The engine's configuration of a flow. Asks ZooKeeper where a cluster is known only there.
+pub(crate) async fn config(flow: &Flow) -> Result<Config, Failure> {
+    let source = client_config(&flow.source).await?;
+    let destination = client_config(&flow.destination).await?;
+    build(flow, source, destination)
+}
+
+/// Checks a flow as far as that is possible without connecting to anything.
+pub(crate) fn check(flow: &Flow) -> Result<(), Failure> {
+    let client = |cluster: &Cluster| match &cluster.place {
+        Place::Servers(servers) => kmirror_client::Config::new(servers).map_err(Failure::usage),
+        Place::Zookeeper { .. } => {
+            kmirror_client::Config::new("looked.up.later:9092").map_err(Failure::usage)
+        }
+    };
+    let config = build(flow, client(&flow.source)?, client(&flow.destination)?)?;
+    config.validate().map_err(Failure::usage)
+}
+
+fn build(
+    flow: &Flow,
+    source: kmirror_client::Config,
+    destination: kmirror_client::Config,
+) -> Result<Config, Failure> {
+    let mut config = Config::new(source, destination, selection(&flow.settings)?);
+    let named = flow.settings.text("group").or_else(|| filled(&flow.source.properties, "group.id"));
+    let group: Arc<str> = named.unwrap_or(&flow.name).into();
+    config.ownership = Ownership::Group(Group::new(Arc::clone(&group)));
+    for entry in flow.source.properties.iter() {
+        consumer(&mut config, &entry.key, entry.value.trim())
+            .map_err(|text| Failure::usage(format!("{}: {} {text}", entry.origin, entry.key)))?;
+    }
+    for entry in flow.destination.properties.iter() {
+        producer(&mut config, &entry.key, entry.value.trim());
+    }
+    for (name, value, _) in flow.settings.iter() {
+        option(&mut config, name, value);
+    }
+    if flow.settings.text("ownership") == Some("alone") {
+        config.ownership = Ownership::Alone { group_id: Some(group) };
+    }
+    config.source_cluster_id = flow.source.cluster_id.as_deref().map(Arc::from);
+    config.destination_cluster_id = flow.destination.cluster_id.as_deref().map(Arc::from);
+    Ok(config)
+}
+
+fn selection(settings: &Settings) -> Result<Selection, Failure> {
+    let pattern = |name: &str, text: &str| {
+        Pattern::try_new(text).map_err(|cause| {
+            let place = settings.entry(name).map(|(_, origin)| origin.to_string());
+            Failure::usage(format!("{}: {name}: {cause}", place.unwrap_or_default()))
+                .with_help("give Java regular expressions; a whole topic name has to match")
+        })
+    };
+    let mut selection = Selection::new(pattern("topics", &settings.texts("topics").join(","))?);
+    for text in settings.texts("exclude") {
+        selection = selection.with_exclude(pattern("exclude", text)?);
+    }
+    Ok(selection)
+}
+
+/// Gives a property of the consumer its effect. Numbers were checked by the table of keys; those too
+/// large for the engine become the largest it takes.
+fn consumer(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "auto.offset.reset" => config.start = start(value),
+        "isolation.level" => config.fetch.isolation = isolation(value),
+        "fetch.min.bytes" => config.fetch.bytes_min = bytes(value),
+        "fetch.max.bytes" => {
+            config.fetch.bytes_max = bytes(value);
+            // A fetch leases its most from the budget before it is sent.
+            config.memory_bytes = config.memory_bytes.max(u64::from(config.fetch.bytes_max));
+        }
+        "fetch.max.wait.ms" => config.fetch.wait_max = milliseconds(value),
+        "max.partition.fetch.bytes" => config.fetch.partition_bytes_max = bytes(value).max(1),
+        "exclude.internal.topics" => config.topics.internal = value.eq_ignore_ascii_case("false"),
+        _ => {
+            if let Ownership::Group(group) = &mut config.ownership {
+                return membership(group, key, value);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn membership(group: &mut Group, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "group.instance.id" if !value.is_empty() => group.instance_id = Some(value.into()),
+        "session.timeout.ms" => group.session_timeout = milliseconds(value),
+        "heartbeat.interval.ms" => group.heartbeat_interval = milliseconds(value),
+        "max.poll.interval.ms" => group.rebalance_timeout = milliseconds(value),
+        "partition.assignment.strategy" => {
+            group.assignors = value
+                .split(',')
+                .map(str::trim)
+                .filter(|name| !name.is_empty())
+                .map(assignor)
+                .collect::<Result<_, _>>()?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Kafka names assignors by class, the group protocol by a word.
+fn assignor(name: &str) -> Result<Arc<str>, String> {
+    match Assignor::from_name(name) {
+        Some(assignor) => Ok(assignor.name().into()),
+        None => Err("must name range, roundrobin, sticky or cooperative-sticky".to_owned()),
+    }
+}
+
+/// Gives a property of the producer its effect.
+fn producer(config: &mut Config, key: &str, value: &str) {
+    match key {
+        "compression.type" if !value.is_empty() => config.produce.compression = compression(value),
+        "max.request.size" => config.produce.request_bytes_max = bytes(value).max(1024),
+        "max.in.flight.requests.per.connection" => {
+            config.produce.in_flight_max = value.parse().unwrap_or(u16::MAX).min(5);
+        }
+        "request.timeout.ms" => config.produce.timeout = milliseconds(value),
+        _ => {}
+    }
+}
+
+/// Gives one of kmirror's own options its effect. Those that name the flow, its clusters and its
+/// group have theirs before this is called.
+fn option(config: &mut Config, name: &str, value: &Value) {
+    match value {
+        Value::Text(text) => word(config, name, text),
+        Value::Boolean(truth) => match name {
+            "internal_topics" => config.topics.internal = *truth,
+            "source_is_murmur2" => config.source_is_murmur2 = *truth,
+            "until_caught_up" => config.until_caught_up = *truth,
+            "create_topics" => config.topic.create = *truth,
+            "copy_topic_configs" => config.topic.copy_configs = *truth,
+            "grow_partitions" => config.topic.grow = *truth,
+            _ => {}
+        },
+        Value::Integer(number) => match name {
+            "streams" => config.streams = usize::try_from(*number).unwrap_or(1),
+            "replication_factor" => config.topic.replication_factor = i16::try_from(*number).ok(),
+            _ => {}
+        },
+        Value::Duration(duration) => match name {
+            "commit_interval" => config.commit_interval = *duration,
+            "refresh_interval" => config.topic.refresh_interval = *duration,
+            "shutdown_timeout" => config.shutdown_timeout = *duration,
+            _ => {}
+        },
+        Value::Bytes(size) => {
+            let bounded = u32::try_from(*size).unwrap_or(u32::MAX);
+            match name {
+                "memory" => config.memory_bytes = *size,
+                "small_batch" => config.produce.small_batch_bytes = bounded,
+                "batch" => config.produce.batch_bytes = bounded,
+                _ => {}
+            }
+        }
+        Value::Texts(_) | Value::Pairs(_) => {}
+    }
+}
+
+fn word(config: &mut Config, name: &str, text: &str) {
+    let refused = || if text == "skip" { Refused::Skip } else { Refused::Halt };
+    match name {
+        "prefix" => config.naming = Naming::Prefix(text.to_owned()),
+        "suffix" => config.naming = Naming::Suffix(text.to_owned()),
+        "partitioning" => {
+            config.partitioning = match text {
+                "key-hash" => Partitioning::KeyHash,
+                "preserve" => Partitioning::Preserve,
+                _ => Partitioning::Auto,
+            }
+        }
+        "start" => config.start = start(text),
+        "isolation" => config.fetch.isolation = isolation(text),
+        "compression" => config.produce.compression = compression(text),
+        "on_lost" => {
+            config.trouble.lost = if text == "continue" { Lost::Continue } else { Lost::Halt };
+        }
+        "on_oversize" => config.trouble.oversize = refused(),
+        "on_null_key" => config.trouble.null_key = refused(),
+        "on_rejected" => config.trouble.rejected = refused(),
+        "reach" => {
+            config.trouble.reach = if text == "mirror" { Reach::Mirror } else { Reach::Partition };
+        }
+        "append_time" => {
+            config.trouble.append_time =
+                if text == "created" { AppendTime::Created } else { AppendTime::Visible };
+        }
+        _ => {}
+    }
+}
+
+fn start(text: &str) -> Start {
+    if text.eq_ignore_ascii_case("latest") { Start::Latest } else { Start::Earliest }
+}
+
+fn isolation(text: &str) -> Isolation {
+    if text.eq_ignore_ascii_case("read_committed") {
+        Isolation::ReadCommitted
+    } else {
+        Isolation::ReadUncommitted
+    }
+}
+
+fn compression(text: &str) -> Compression {
+    match text.to_ascii_lowercase().as_str() {
+        "none" => Compression::None,
+        "gzip" => Compression::Gzip,
+        "snappy" => Compression::Snappy,
+        "lz4" => Compression::Lz4,
+        "zstd" => Compression::Zstd,
+        _ => Compression::Keep,
+    }
+}
+
+fn bytes(value: &str) -> u32 {
+    value.parse::<u64>().map_or(0, |number| u32::try_from(number).unwrap_or(1 << 30)).min(1 << 30)
+}
+
+#[cfg(test)]
+mod tests {
+    use kmirror_client::config::keys::{Handling, Role};
+    use kmirror_client::config::properties::{Origin, Properties};
+
+    use super::super::options::{FLOW, Kind};
+    use super::*;
+
+    fn flow() -> Flow {
+        let cluster = || Cluster {
+            place: Place::Servers("a:1".to_owned()),
+            properties: Properties::default(),
+            address_map: Vec::new(),
+            cluster_id: None,
+        };
+        let mut settings = Settings::default();
+        settings.set("topics", Value::Texts(vec!["t.*".to_owned()]), Origin::new("test"));
+        settings.set("group", Value::Text("g".to_owned()), Origin::new("test"));
+        Flow { name: "f".to_owned(), source: cluster(), destination: cluster(), settings }
+    }
+
+    fn shown(flow: &Flow) -> String {
+        let client = || kmirror_client::Config::new("a:1").unwrap();
+        format!("{:?}", build(flow, client(), client()).unwrap())
+    }
+
+    /// A value of an option that is not its default.
+    fn other(kind: Kind, default: &str) -> Value {
+        match kind {
+            Kind::Boolean => Value::Boolean(default != "true"),
+            Kind::Integer(..) => Value::Integer(7),
+            Kind::OneOf(words) => {
+                Value::Text(words.iter().find(|word| **word != default).unwrap().to_string())
+            }
+            Kind::Duration => Value::Duration(std::time::Duration::from_millis(1234)),
+            Kind::Bytes => Value::Bytes(123_456_789),
+            Kind::Texts => Value::Texts(vec!["other".to_owned()]),
+            Kind::Text | Kind::Pairs | Kind::Properties => Value::Text("other".to_owned()),
+        }
+    }
+
+    /// These name things; `native.rs` gives them their effect.
+    const NAMES: [&str; 5] = ["name", "source", "destination", "consumer", "producer"];
+
+    #[test]
+    fn every_option_of_a_flow_has_an_effect() {
+        for option in FLOW.options.iter().filter(|option| !NAMES.contains(&option.name)) {
+            let mut changed = flow();
+            let value = other(option.kind, option.default);
+            changed.settings.set(option.name, value, Origin::new("test"));
+            assert_ne!(shown(&changed), shown(&flow()), "{}", option.name);
+        }
+    }
+
+    #[test]
+    fn every_documented_default_is_the_engines_default() {
+        for option in FLOW.options.iter().filter(|option| !option.default.is_empty()) {
+            let mut same = flow();
+            let value = option.kind.parse(option.default).unwrap();
+            same.settings.set(option.name, value, Origin::new("test"));
+            assert_eq!(shown(&same), shown(&flow()), "{}", option.name);
+        }
+    }
+
+    fn with(role: Role, key: &str, value: &str) -> Flow {
+        let mut flow = flow();
+        let end = if role == Role::Producer { &mut flow.destination } else { &mut flow.source };
+        end.properties.set(key, value, Origin::new("test"));
+        flow
+    }
+
+    /// These have their effect on the client (`connect.rs`) or on where it connects (`plan`).
+    fn belongs_elsewhere(name: &str) -> bool {
+        name == "group.id"
+            || name.starts_with("zookeeper.")
+            || Role::Admin.key(name).is_some_and(|_| name != "request.timeout.ms")
+    }
+
+    #[test]
+    fn every_property_that_is_said_to_be_honoured_has_an_effect() {
+        for role in [Role::Consumer, Role::Producer] {
+            let honoured = role.keys().filter(|key| key.handling == Handling::Honoured);
+            for key in honoured.filter(|key| !belongs_elsewhere(key.name)) {
+                use kmirror_client::config::keys::Kind;
+                let value = match key.kind {
+                    Kind::Boolean => "false",
+                    Kind::OneOf(words) => {
+                        words.iter().copied().find(|word| *word != key.default).unwrap()
+                    }
+                    Kind::List => "range",
+                    _ => "4",
+                };
+                let same = role == Role::Consumer && key.name == "request.timeout.ms";
+                if key.name == "isolation.level" || same {
+                    continue;
+                }
+                assert_ne!(shown(&with(role, key.name, value)), shown(&flow()), "{}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn both_isolation_levels_are_kept() {
+        let committed = shown(&with(Role::Consumer, "isolation.level", "read_committed"));
+        let uncommitted = shown(&with(Role::Consumer, "isolation.level", "read_uncommitted"));
+        assert_ne!(committed, uncommitted);
+    }
+
+    #[test]
+    fn every_default_in_the_table_of_keys_is_the_engines_default() {
+        for role in [Role::Consumer, Role::Producer] {
+            // The drop-in command sets MirrorMaker's isolation itself.
+            let keys = role.keys().filter(|key| key.name != "isolation.level");
+            for key in keys.filter(|key| !key.default.is_empty()) {
+                let changed = with(role, key.name, key.default);
+                assert_eq!(shown(&changed), shown(&flow()), "{}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn assignors_are_read_by_class_and_by_word() {
+        let flow = with(
+            Role::Consumer,
+            "partition.assignment.strategy",
+            "org.apache.kafka.clients.consumer.RangeAssignor, roundrobin",
+        );
+        assert!(shown(&flow).contains(r#"assignors: ["range", "roundrobin"]"#));
+        let flow = with(Role::Consumer, "partition.assignment.strategy", "com.example.Mine");
+        let client = || kmirror_client::Config::new("a:1").unwrap();
+        assert!(build(&flow, client(), client()).is_err());
+    }
+
+    #[test]
+    fn a_pattern_that_is_none_is_a_usage_error() {
+        let mut flow = flow();
+        let value = Value::Texts(vec!["orders(".to_owned()]);
+        flow.settings.set("topics", value, Origin::new("--include"));
+        let client = || kmirror_client::Config::new("a:1").unwrap();
+        let failure = build(&flow, client(), client()).unwrap_err();
+        assert!(format!("{failure:?}").contains("--include: topics: "), "{failure:?}");
+    }
+}

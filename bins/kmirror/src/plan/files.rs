@@ -1,0 +1,243 @@
+//! From MirrorMaker's flags and its two properties files to a plan of one flow.
+//!
+//! A value that the operator's files set is kept, also where kmirror's own default differs. What the
+//! flags mean is tabled in `commands/mirror_maker.rs`; here their meaning is put into a flow.
+
+use std::path::Path;
+use std::time::Duration;
+
+use kmirror_client::config::keys::{Finding, Level, Role, resolve};
+use kmirror_client::config::properties::{Origin, Properties};
+
+use super::document::Settings;
+use super::options::Value;
+use super::{Cluster, Flow, Place, Plan, filled};
+use crate::exit::Failure;
+
+/// What MirrorMaker's flags say, apart from the two files.
+#[derive(Debug)]
+pub(crate) struct Flags {
+    /// `--include`, or else `--whitelist`; everything when only a blacklist is given.
+    pub(crate) include: String,
+    /// `--blacklist`.
+    pub(crate) exclude: Option<String>,
+    /// `--num.streams`.
+    pub(crate) streams: i64,
+    /// `--offset.commit.interval.ms`.
+    pub(crate) commit_interval: Duration,
+    /// `--abort.on.send.failure`.
+    pub(crate) abort_on_send_failure: bool,
+}
+
+/// Reads both files and resolves them with the flags.
+pub(crate) fn load(consumer: &Path, producer: &Path, flags: &Flags) -> Result<Plan, Failure> {
+    let read = |path| Properties::read(path).map_err(Failure::usage);
+    let consumer = File::new(consumer, read(consumer)?, Role::Consumer);
+    let producer = File::new(producer, read(producer)?, Role::Producer);
+    Ok(combine(consumer, producer, flags))
+}
+
+/// One properties file, resolved.
+pub(crate) struct File {
+    place: String,
+    properties: Properties,
+    findings: Vec<Finding>,
+}
+
+impl File {
+    /// Resolves what was read from `path`.
+    pub(crate) fn new(path: &Path, properties: Properties, role: Role) -> Self {
+        let (properties, findings) = resolve(&properties, role);
+        let mut file = Self { place: path.display().to_string(), properties, findings };
+        file.note_zookeeper();
+        file
+    }
+
+    /// What was found.
+    pub(crate) fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    fn note_zookeeper(&mut self) {
+        let (Some(entry), Some(_)) = (
+            self.properties.entry("zookeeper.connect").cloned(),
+            filled(&self.properties, "bootstrap.servers"),
+        ) else {
+            return;
+        };
+        self.findings.push(Finding {
+            level: Level::Note,
+            origin: entry.origin,
+            key: entry.key,
+            text: "is not needed: bootstrap.servers is set".to_owned(),
+        });
+    }
+
+    fn require(&mut self, key: &str, text: &str) {
+        if filled(&self.properties, key).is_none() {
+            let (key, text) = (key.to_owned(), text.to_owned());
+            let origin = Origin::new(&self.place);
+            self.findings.push(Finding { level: Level::Error, origin, key, text });
+        }
+    }
+
+    fn cluster(&mut self) -> Option<Cluster> {
+        let place = Place::from_properties(&self.properties);
+        if place.is_none() {
+            self.require("bootstrap.servers", "is missing: name brokers as host:port,host:port");
+        }
+        let properties = self.properties.clone();
+        Some(Cluster { place: place?, properties, address_map: Vec::new(), cluster_id: None })
+    }
+}
+
+fn combine(mut consumer: File, mut producer: File, flags: &Flags) -> Plan {
+    consumer.require("group.id", "is missing: positions are kept in a consumer group");
+    let settings = settings(&consumer.properties, flags);
+    let group = filled(&consumer.properties, "group.id").unwrap_or_default().to_owned();
+    if consumer.properties.entry("client.id").is_none() {
+        // MirrorMaker calls its consumers after the group.
+        consumer.properties.set("client.id", group.clone(), Origin::new("group.id"));
+    }
+    let (source, destination) = (consumer.cluster(), producer.cluster());
+    note_recompression(&mut producer);
+    let mut findings = consumer.findings;
+    findings.append(&mut producer.findings);
+    let flow = match (source, destination) {
+        (Some(source), Some(destination)) => {
+            Some(Flow { name: group, source, destination, settings })
+        }
+        _ => None,
+    };
+    Plan { http: None, flows: flow.into_iter().collect(), findings }
+}
+
+/// The options that say what MirrorMaker does where kmirror does otherwise by default.
+fn settings(consumer: &Properties, flags: &Flags) -> Settings {
+    let mut settings = Settings::default();
+    let mut set = |name, value, flag| settings.set(name, value, Origin::new(flag));
+    let text = |text: &str| Value::Text(text.to_owned());
+    set("topics", Value::Texts(vec![flags.include.clone()]), "--include");
+    if let Some(exclude) = &flags.exclude {
+        set("exclude", Value::Texts(vec![exclude.clone()]), "--blacklist");
+    }
+    set("streams", Value::Integer(flags.streams), "--num.streams");
+    let interval = Value::Duration(flags.commit_interval);
+    set("commit_interval", interval, "--offset.commit.interval.ms");
+    let flag = "--abort.on.send.failure";
+    if flags.abort_on_send_failure {
+        set("reach", text("mirror"), flag);
+    } else {
+        for name in ["on_oversize", "on_null_key", "on_rejected"] {
+            set(name, text("skip"), flag);
+        }
+    }
+    if consumer.entry("isolation.level").is_none() {
+        set("isolation", text("read_uncommitted"), "MirrorMaker's default");
+    }
+    // Kafka's consumer resets in silence wherever a position is gone, if it is told where to.
+    if consumer.entry("auto.offset.reset").is_some() {
+        set("on_lost", text("continue"), "auto.offset.reset");
+    }
+    settings
+}
+
+/// The one setting of the documented walk-through that costs most of the work.
+fn note_recompression(producer: &mut File) {
+    let Some(entry) = producer.properties.entry("compression.type").cloned() else { return };
+    producer.findings.push(Finding {
+        level: Level::Note,
+        origin: entry.origin,
+        key: entry.key,
+        text:
+            "makes every batch with another codec be compressed again; remove it to keep batches \
+               as they are"
+                .to_owned(),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags() -> Flags {
+        Flags {
+            include: "testtopic".to_owned(),
+            exclude: None,
+            streams: 4,
+            commit_interval: Duration::from_mins(1),
+            abort_on_send_failure: true,
+        }
+    }
+
+    fn plan(consumer: &str, producer: &str, flags: &Flags) -> Plan {
+        let file = |place: &str, text: &str, role| {
+            let properties = Properties::parse(place, text.as_bytes().to_vec()).unwrap();
+            File::new(Path::new(place), properties, role)
+        };
+        let consumer = file("consumer.properties", consumer, Role::Consumer);
+        combine(consumer, file("producer.properties", producer, Role::Producer), flags)
+    }
+
+    fn errors(plan: &Plan) -> Vec<String> {
+        let errors = plan.findings.iter().filter(|finding| finding.level == Level::Error);
+        errors.map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_documented_walk_through_is_a_plan() {
+        let consumer = "zookeeper.connect=zk0:2181,zk1:2181\ngroup.id=mirrorgroup\n";
+        let producer = "bootstrap.servers=wn0:9092,wn1:9092\ncompression.type=none\n";
+        let plan = plan(consumer, producer, &flags());
+        assert_eq!(errors(&plan), [""; 0]);
+        let flow = &plan.flows[0];
+        let connect = "zk0:2181,zk1:2181".to_owned();
+        assert_eq!(
+            flow.source.place,
+            Place::Zookeeper { connect, timeout: super::super::ZOOKEEPER_TIMEOUT }
+        );
+        assert_eq!(flow.destination.place, Place::Servers("wn0:9092,wn1:9092".to_owned()));
+        assert_eq!(flow.source.properties.value("client.id"), Some("mirrorgroup"));
+        assert_eq!(flow.settings.texts("topics"), ["testtopic"]);
+        assert_eq!(flow.settings.text("reach"), Some("mirror"));
+        assert_eq!(flow.settings.text("isolation"), Some("read_uncommitted"));
+        assert!(flow.settings.entry("on_lost").is_none());
+        assert!(plan.findings.iter().any(|finding| finding.key == "compression.type"));
+    }
+
+    #[test]
+    fn brokers_win_over_zookeeper() {
+        let consumer = "zookeeper.connect=zk0:2181\nbootstrap.servers=a:1\ngroup.id=g\n";
+        let plan = plan(consumer, "bootstrap.servers=b:1", &flags());
+        assert_eq!(plan.flows[0].source.place, Place::Servers("a:1".to_owned()));
+        assert!(plan.findings[0].to_string().contains("is not needed"));
+    }
+
+    #[test]
+    fn what_the_files_lack_is_named_by_file() {
+        let plan = plan("", "", &flags());
+        let expected = [
+            "consumer.properties: group.id is missing: positions are kept in a consumer group",
+            "consumer.properties: bootstrap.servers is missing: name brokers as host:port,host:port",
+            "producer.properties: bootstrap.servers is missing: name brokers as host:port,host:port",
+        ];
+        assert_eq!(errors(&plan), expected);
+        assert!(plan.flows.is_empty());
+    }
+
+    #[test]
+    fn a_reset_that_the_file_names_holds_for_lost_positions_too() {
+        let consumer = "bootstrap.servers=a:1\ngroup.id=g\nauto.offset.reset=latest\n";
+        let plan = plan(consumer, "bootstrap.servers=b:1", &flags());
+        assert_eq!(plan.flows[0].settings.text("on_lost"), Some("continue"));
+        assert_eq!(plan.flows[0].source.properties.value("auto.offset.reset"), Some("latest"));
+    }
+
+    #[test]
+    fn without_abort_what_the_destination_refuses_is_skipped() {
+        let flags = Flags { abort_on_send_failure: false, ..flags() };
+        let plan = plan("bootstrap.servers=a:1\ngroup.id=g", "bootstrap.servers=b:1", &flags);
+        assert_eq!(plan.flows[0].settings.text("on_rejected"), Some("skip"));
+        assert!(plan.flows[0].settings.entry("reach").is_none());
+    }
+}
