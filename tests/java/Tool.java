@@ -1,6 +1,6 @@
 // What the suites ask of Kafka's own Java client: one process that obeys lines of JSON on its
 // standard input and answers with lines of JSON, the last of each answer being {"done":true} or
-// {"error":"..."}. Bytes travel as base 64; null stays null. Nothing is checked here: the suites
+// {"error":"..."}. Bytes travel in hexadecimal; null stays null. Nothing is checked here: the suites
 // decide what is right.
 
 import com.fasterxml.jackson.databind.JsonNode;
@@ -16,12 +16,13 @@ import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.Base64;
 import java.util.Collection;
 import java.util.HashMap;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
@@ -35,9 +36,9 @@ import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
-import org.apache.kafka.common.PartitionInfo;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
@@ -79,6 +80,7 @@ public final class Tool {
             case "dump" -> dump(ask);
             case "ends" -> ends(ask);
             case "committed" -> committed(ask);
+            case "members" -> members(ask);
             case "member" -> member(ask);
             default -> throw new IllegalArgumentException("unknown: " + ask.get("do"));
         }
@@ -255,20 +257,26 @@ public final class Tool {
                 properties, new ByteArrayDeserializer(), new ByteArrayDeserializer());
     }
 
-    private static List<TopicPartition> partitions(
-            KafkaConsumer<byte[], byte[]> consumer, String topic) {
+    // Asked of the admin client, because a consumer that asks for a topic may create it.
+    private static List<TopicPartition> partitions(JsonNode ask) throws Exception {
+        String topic = ask.get("topic").asText();
         List<TopicPartition> partitions = new ArrayList<>();
-        List<PartitionInfo> known = consumer.partitionsFor(topic);
-        if (known != null) {
-            known.forEach(one -> partitions.add(new TopicPartition(topic, one.partition())));
+        try (Admin admin = admin(ask)) {
+            admin.describeTopics(List.of(topic)).allTopicNames()
+                    .get(WAIT_SECONDS, TimeUnit.SECONDS).get(topic).partitions()
+                    .forEach(one -> partitions.add(new TopicPartition(topic, one.partition())));
+        } catch (ExecutionException error) {
+            if (!(error.getCause() instanceof UnknownTopicOrPartitionException)) {
+                throw error;
+            }
         }
         return partitions;
     }
 
     // Every record of a topic up to where its partitions end now.
-    private static void dump(JsonNode ask) {
+    private static void dump(JsonNode ask) throws Exception {
         try (KafkaConsumer<byte[], byte[]> consumer = consumer(ask)) {
-            List<TopicPartition> partitions = partitions(consumer, ask.get("topic").asText());
+            List<TopicPartition> partitions = partitions(ask);
             consumer.assign(partitions);
             consumer.seekToBeginning(partitions);
             Map<TopicPartition, Long> ends = consumer.endOffsets(partitions);
@@ -301,9 +309,9 @@ public final class Tool {
         return line;
     }
 
-    private static void ends(JsonNode ask) {
+    private static void ends(JsonNode ask) throws Exception {
         try (KafkaConsumer<byte[], byte[]> consumer = consumer(ask)) {
-            List<TopicPartition> partitions = partitions(consumer, ask.get("topic").asText());
+            List<TopicPartition> partitions = partitions(ask);
             Map<TopicPartition, Long> first = consumer.beginningOffsets(partitions);
             consumer.endOffsets(partitions).forEach((partition, end) -> {
                 ObjectNode line = JSON.createObjectNode();
@@ -327,6 +335,19 @@ public final class Tool {
                 line.put("next_offset", offset == null ? -1 : offset.offset());
                 out.println(line);
             });
+        }
+    }
+
+    private static void members(JsonNode ask) throws Exception {
+        String group = ask.get("group").asText();
+        try (Admin admin = admin(ask)) {
+            admin.describeConsumerGroups(List.of(group)).describedGroups().get(group)
+                    .get(WAIT_SECONDS, TimeUnit.SECONDS).members().forEach(member -> {
+                        ObjectNode line = JSON.createObjectNode();
+                        line.put("client", member.clientId());
+                        line.put("partitions", member.assignment().topicPartitions().size());
+                        out.println(line);
+                    });
         }
     }
 
@@ -370,10 +391,10 @@ public final class Tool {
     }
 
     private static byte[] bytes(JsonNode node) {
-        return node == null || node.isNull() ? null : Base64.getDecoder().decode(node.asText());
+        return node == null || node.isNull() ? null : HexFormat.of().parseHex(node.asText());
     }
 
     private static String text(byte[] bytes) {
-        return bytes == null ? null : Base64.getEncoder().encodeToString(bytes);
+        return bytes == null ? null : HexFormat.of().formatHex(bytes);
     }
 }

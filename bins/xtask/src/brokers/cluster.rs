@@ -23,6 +23,7 @@ use crate::clock;
 
 const POLL: Duration = Duration::from_millis(100);
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
+const SESSION: Duration = Duration::from_millis(config::SESSION_MS);
 const PROGRESS: Duration = Duration::from_secs(5);
 
 /// A started cluster.
@@ -350,8 +351,18 @@ impl Cluster {
         if self.nodes[index].is_alive() {
             self.terminate(id)?;
         }
-        self.launch(index)?;
-        self.wait_for(&[id], |node| is_ready(node.port, 1))
+        let begin = clock::now();
+        loop {
+            self.launch(index)?;
+            let outcome = self.wait_for(&[id], |node| is_ready(node.port, 1));
+            // After a kill, ZooKeeper keeps the dead broker's place until its session has run out,
+            // and a broker that finds its place taken ends at once.
+            let taken = self.zookeeper.is_some() && !self.nodes[index].is_alive();
+            if outcome.is_ok() || !taken || begin.elapsed() > SESSION * 3 {
+                return outcome;
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
     }
 
     /// Stops every process and removes all that they wrote. Brokers that were already running

@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
 use super::{Logging, Mode, Version};
 
+/// How long a dead broker is thought to be alive.
+pub(super) const SESSION_MS: u64 = 6_000;
+
 /// What the properties of one broker depend on.
 pub(super) struct Broker<'a> {
     pub(super) version: &'a Version,
@@ -66,7 +69,7 @@ fn zookeeper_mode(broker: &Broker<'_>, properties: &mut BTreeMap<String, String>
     set("listeners", format!("PLAINTEXT://127.0.0.1:{}", broker.port));
     set("zookeeper.connect", broker.quorum.to_owned());
     set("zookeeper.connection.timeout.ms", "30000".to_owned());
-    set("zookeeper.session.timeout.ms", "6000".to_owned());
+    set("zookeeper.session.timeout.ms", SESSION_MS.to_string());
 }
 
 fn kraft_mode(broker: &Broker<'_>, properties: &mut BTreeMap<String, String>) {
@@ -74,7 +77,7 @@ fn kraft_mode(broker: &Broker<'_>, properties: &mut BTreeMap<String, String>) {
     let (port, controller) = (broker.port, broker.controller_port);
     set("node.id", broker.id.to_string());
     set("process.roles", "broker,controller".to_owned());
-    set("broker.session.timeout.ms", "6000".to_owned());
+    set("broker.session.timeout.ms", SESSION_MS.to_string());
     set("broker.heartbeat.interval.ms", "1000".to_owned());
     set("controller.quorum.voters", broker.quorum.to_owned());
     set("controller.listener.names", "CONTROLLER".to_owned());

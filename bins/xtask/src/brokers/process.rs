@@ -84,7 +84,8 @@ pub(super) fn is_alive(pid: u32, marker: &Path) -> bool {
         return false;
     }
     let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
-    String::from_utf8_lossy(&line).contains(&marker.display().to_string())
+    // Between the exec of a new process and the writing of its arguments there are none to read.
+    line.is_empty() || String::from_utf8_lossy(&line).contains(&marker.display().to_string())
 }
 
 /// Sends `signal` to process `pid` if it is still the one that `marker` names.

@@ -1,0 +1,243 @@
+//! kmirror as its users run it: a process with flags and files.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::Duration,
+};
+
+use xtask::{clock, workspace};
+
+use crate::{End, PATIENCE, Pair};
+
+/// The binary: `KMIRROR_BIN`, or the one of the build directory.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn binary() -> PathBuf {
+    let built = || workspace::target_directory().join("debug/kmirror");
+    let path = std::env::var_os("KMIRROR_BIN").map_or_else(built, PathBuf::from);
+    assert!(path.exists(), "{} is missing: cargo build -p kmirror-cli", path.display());
+    path
+}
+
+/// Runs kmirror with `arguments` to its end.
+///
+/// # Panics
+/// When it cannot be started, or does not end in time.
+#[must_use]
+pub fn run(arguments: &[&str]) -> Output {
+    let mut child = Command::new(binary())
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("kmirror starts");
+    let ended = clock::poll(PATIENCE, Duration::from_millis(20), || match child.try_wait() {
+        Ok(None) => None,
+        ended => Some(ended),
+    });
+    if ended.is_none() {
+        child.kill().expect("a process can be killed");
+        let output = child.wait_with_output().expect("a killed process ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        panic!("kmirror {arguments:?} did not end by itself:\n{said}");
+    }
+    child.wait_with_output().expect("an ended process can be read")
+}
+
+/// `kmirror mirror-maker`, before it is started.
+#[derive(Clone, Debug)]
+pub struct MirrorMaker {
+    /// Properties of the consumer file.
+    pub consumer: BTreeMap<String, String>,
+    /// Properties of the producer file.
+    pub producer: BTreeMap<String, String>,
+    /// The topics.
+    pub whitelist: String,
+    /// The streams.
+    pub streams: usize,
+    /// Further flags.
+    pub flags: Vec<String>,
+}
+
+impl MirrorMaker {
+    /// From the source to the destination of `pair`, in consumer group `group`.
+    #[must_use]
+    pub fn new(pair: &Pair, group: &str, whitelist: &str) -> Self {
+        let mut consumer = pair.source.properties();
+        consumer.insert("group.id".to_owned(), group.to_owned());
+        Self {
+            consumer,
+            producer: pair.destination.properties(),
+            whitelist: whitelist.to_owned(),
+            streams: 1,
+            flags: Vec::new(),
+        }
+    }
+
+    /// The same with this many streams.
+    #[must_use]
+    pub fn with_streams(mut self, streams: usize) -> Self {
+        self.streams = streams;
+        self
+    }
+
+    /// The same with one consumer property.
+    #[must_use]
+    pub fn with_consumer(mut self, key: &str, value: &str) -> Self {
+        self.consumer.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The same with one producer property.
+    #[must_use]
+    pub fn with_producer(mut self, key: &str, value: &str) -> Self {
+        self.producer.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The same with one more flag.
+    #[must_use]
+    pub fn with_flag(mut self, flag: &str, value: &str) -> Self {
+        self.flags.extend([flag.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// The same, asking ZooKeeper for the brokers of the source, as the first MirrorMaker did.
+    ///
+    /// # Panics
+    /// When the source has no ZooKeeper.
+    #[must_use]
+    pub fn with_zookeeper(mut self, source: &End) -> Self {
+        let zookeeper = source.zookeeper.clone().expect("a source with ZooKeeper");
+        self.consumer.remove("bootstrap.servers");
+        self.consumer.insert("zookeeper.connect".to_owned(), zookeeper);
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(&self) -> Kmirror {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (consumer, producer) = self.write(directory.path());
+        let log = directory.path().join("log");
+        let open = || File::options().create(true).append(true).open(&log).expect("a log file");
+        let child = Command::new(binary())
+            .arg("mirror-maker")
+            .arg("--consumer.config")
+            .arg(consumer)
+            .arg("--producer.config")
+            .arg(producer)
+            .args(["--whitelist", &self.whitelist])
+            .args(["--num.streams", &self.streams.to_string()])
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(open())
+            .stderr(open())
+            .spawn()
+            .expect("kmirror starts");
+        Kmirror { child, directory, ended: false }
+    }
+
+    fn write(&self, directory: &Path) -> (PathBuf, PathBuf) {
+        let write = |name: &str, properties: &BTreeMap<String, String>| {
+            let lines: Vec<String> =
+                properties.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+            let path = directory.join(name);
+            fs::write(&path, lines.concat()).expect("a properties file");
+            path
+        };
+        let consumer = write("consumer.properties", &self.consumer);
+        (consumer, write("producer.properties", &self.producer))
+    }
+}
+
+/// A running kmirror.
+#[derive(Debug)]
+pub struct Kmirror {
+    child: Child,
+    directory: tempfile::TempDir,
+    ended: bool,
+}
+
+impl Kmirror {
+    /// What it printed so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// Panics if it ended by itself.
+    ///
+    /// # Panics
+    /// With its log, if it is not running.
+    pub fn assert_running(&mut self) {
+        let ended = self.child.try_wait().expect("a child can be asked");
+        assert!(ended.is_none(), "kmirror ended with {ended:?}:\n{}", self.log());
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it did.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub fn terminate(mut self) -> ExitStatus {
+        self.assert_running();
+        self.signal("TERM");
+        self.wait()
+    }
+
+    /// Ends it at once (SIGKILL).
+    pub fn kill(mut self) {
+        self.signal("KILL");
+        self.wait();
+    }
+
+    /// Stops it in its tracks (SIGSTOP).
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub fn wait(&mut self) -> ExitStatus {
+        let ended = clock::poll(PATIENCE, Duration::from_millis(20), || {
+            self.child.try_wait().expect("a child can be asked")
+        });
+        self.ended = ended.is_some();
+        ended.unwrap_or_else(|| panic!("kmirror does not end:\n{}", self.log()))
+    }
+
+    fn signal(&self, name: &str) {
+        let command = format!("kill -s {name} {}", self.child.id());
+        let status = Command::new("sh").arg("-c").arg(command).status().expect("a shell");
+        assert!(status.success(), "SIG{name} could not be sent");
+    }
+}
+
+impl Drop for Kmirror {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- what kmirror printed:\n{}", self.log());
+        }
+        if !self.ended
+            && let Err(error) = self.child.kill().and_then(|()| self.child.wait())
+        {
+            eprintln!("end kmirror: {error}");
+        }
+    }
+}
