@@ -62,6 +62,8 @@ pub struct Builder {
     codec: Codec,
     numbering: Numbering,
     body: BytesMut,
+    /// Bytes of records the last batch had: what the next one's buffer starts with.
+    body_bytes_last: usize,
     /// Compressed bytes for each byte of records, as the last batches had it.
     ratio: f64,
 }
@@ -70,7 +72,13 @@ impl Builder {
     /// A builder of batches of that codec.
     #[must_use]
     pub fn new(codec: Codec) -> Self {
-        Self { codec, numbering: Numbering::default(), body: BytesMut::new(), ratio: 1.0 }
+        Self {
+            codec,
+            numbering: Numbering::default(),
+            body: BytesMut::new(),
+            body_bytes_last: 0,
+            ratio: 1.0,
+        }
     }
 
     /// The codec of its batches.
@@ -96,6 +104,9 @@ impl Builder {
         let (timestamp_delta, offset_delta) = numbering.next(record.timestamp);
         let body_len = record.body_len(timestamp_delta, offset_delta);
         self.check_room(varlong_len(body_len as i64) + body_len)?;
+        if self.numbering.count() == 0 {
+            self.body.reserve(self.body_bytes_last);
+        }
         record.write(&mut self.body, body_len, timestamp_delta, offset_delta);
         self.numbering = numbering;
         Ok(())
@@ -175,6 +186,7 @@ impl Builder {
         if numbering.count() == 0 {
             return None;
         }
+        self.body_bytes_last = self.body.len();
         let payload = match self.codec {
             // The buffer itself: it is given away and another one grows in its place.
             Codec::None => take_bytes(&mut self.body),

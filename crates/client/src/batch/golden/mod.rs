@@ -11,6 +11,7 @@ use super::*;
 
 const JAVA: &str = include_str!("java.txt");
 const PYTHON: &str = include_str!("python.txt");
+const MARKERS: &str = include_str!("markers.txt");
 
 /// When the broker appended the batches of type `append`.
 const APPEND_TIME: i64 = 1_700_000_009_999;
@@ -27,15 +28,19 @@ fn goldens(text: &'static str) -> impl Iterator<Item = Golden> {
     text.lines().filter(|line| !line.starts_with('#')).map(|line| {
         let (name, hex) = line.rsplit_once(' ').unwrap();
         let words: Vec<_> = name.split(' ').collect();
-        let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
         Golden {
             name,
             magic: words[0][1..].parse().unwrap(),
             codec: Codec::from_name(words[1]).unwrap(),
             is_append_time: words[2] == "append",
-            bytes: (0..hex.len()).step_by(2).map(byte).collect(),
+            bytes: unhex(hex),
         }
     })
+}
+
+fn unhex(hex: &str) -> Bytes {
+    let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    (0..hex.len()).step_by(2).map(byte).collect()
 }
 
 /// The records in every golden batch, as far as its format can tell them.
@@ -151,4 +156,15 @@ fn a_rebuilt_batch_is_what_the_java_client_builds() {
         assert_eq!(rebuilt.stamped(Stamp::NONE), theirs.stamped(Stamp::NONE), "{}", golden.name);
         assert_eq!(rebuilt.payload(), theirs.payload(), "{}", golden.name);
     }
+}
+
+#[test]
+fn the_markers_of_a_java_broker_are_told_apart() {
+    let markers: Vec<_> = MARKERS
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter(|(name, _)| *name != "#")
+        .map(|(name, hex)| (name, Batch::try_new(unhex(hex)).unwrap().marker()))
+        .collect();
+    assert_eq!(markers, [("abort", Some(Marker::Abort)), ("commit", Some(Marker::Commit))]);
 }
