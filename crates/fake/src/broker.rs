@@ -149,7 +149,6 @@ impl Connection {
         let call = Call {
             shared: &self.shared,
             broker: self.broker,
-            connection: self.id,
             peer_host: &self.peer_host,
             wake: &self.wake,
             incoming,

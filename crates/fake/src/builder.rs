@@ -54,6 +54,7 @@ impl Default for Builder {
                 storage_bytes_max: 4 << 30,
                 pipe_bytes: 256 * 1024,
                 initial_rebalance_delay_ms: 0,
+                session_timeout_min_ms: 100,
             },
         }
     }
@@ -195,6 +196,13 @@ impl Builder {
         self
     }
 
+    /// `group.min.session.timeout.ms`. Default 100, where Kafka has 6000, to keep tests short.
+    #[must_use]
+    pub fn session_timeout_min_ms(mut self, ms: i32) -> Builder {
+        self.settings.session_timeout_min_ms = ms;
+        self
+    }
+
     /// What the cluster's clock shows at the start; it then follows tokio's clock. Default is now.
     #[must_use]
     pub fn unix_ms(mut self, unix_ms: i64) -> Builder {
@@ -243,6 +251,7 @@ impl Builder {
         for (name, partitions) in self.topics {
             cluster.try_create_topic(&name, partitions)?;
         }
+        cluster.run_housekeeping();
         for (broker, listener) in listeners {
             cluster.run_broker(broker, listener);
         }

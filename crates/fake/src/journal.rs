@@ -1,6 +1,6 @@
 //! Remembers the requests a cluster received, for assertions.
 //!
-//! Owned by the cluster. Always true: at most [`KEPT`] requests are kept, the newest; counters are exact.
+//! Owned by the cluster. Always true: at most `KEPT` requests are kept, the newest; counters are exact.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use kafka_protocol::messages::ApiKey;
 
 /// Requests kept; older ones are only counted.
-pub const KEPT: usize = 65_536;
+const KEPT: usize = 65_536;
 
 /// One request as it arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]

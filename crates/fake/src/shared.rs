@@ -42,6 +42,7 @@ pub(crate) struct Settings {
     pub(crate) storage_bytes_max: u64,
     pub(crate) pipe_bytes: usize,
     pub(crate) initial_rebalance_delay_ms: i32,
+    pub(crate) session_timeout_min_ms: i32,
 }
 
 /// One broker's handles: how to reach and steer its task.

@@ -167,9 +167,9 @@ impl State {
         true
     }
 
-    /// Adds partitions until there are `count`; `assignments` places the new ones.
-    pub(crate) fn grow_topic(
-        &mut self,
+    /// Whether a topic may grow so.
+    pub(crate) fn check_growth(
+        &self,
         name: &str,
         count: i32,
         assignments: &[Vec<i32>],
@@ -188,6 +188,20 @@ impl State {
             let reason = format!("{} assignments for {}", assignments.len(), wanted - existing);
             return Err((ResponseError::InvalidReplicaAssignment, reason));
         }
+        Ok(())
+    }
+
+    /// Adds partitions until there are `count`; `assignments` places the new ones.
+    pub(crate) fn grow_topic(
+        &mut self,
+        name: &str,
+        count: i32,
+        assignments: &[Vec<i32>],
+    ) -> Result<(), (ResponseError, String)> {
+        self.check_growth(name, count, assignments)?;
+        let Some(topic) = self.topics.get(name) else { return Ok(()) };
+        let existing = topic.partitions.len();
+        let wanted = usize::try_from(count).unwrap_or(0);
         let factor = topic.partitions.first().map_or(1, |p| p.replicas.len()) as i16;
         let placed: Vec<Vec<i32>> = (existing..wanted)
             .map(|number| match assignments.get(number - existing) {

@@ -20,6 +20,7 @@ use crate::log::Appended;
 use crate::log::validate::{Rejection, Rules, validate};
 use crate::shared::Shared;
 use crate::state::State;
+use crate::transaction::Producer;
 use crate::wire::string;
 
 pub(crate) fn handle(call: &Call<'_>) -> Result<Reply, Error> {
@@ -93,7 +94,7 @@ impl Append<'_> {
             let reason = "the fake's storage_bytes_max is reached";
             return Err(Rejection::new(ResponseError::KafkaStorageError, reason));
         }
-        self.check_transaction(&state, &batch)?;
+        self.check_transaction(shared, &state, &batch)?;
         self.check_partition(&state)?;
         let partition = state
             .partition_mut(self.topic, self.partition)
@@ -145,6 +146,7 @@ impl Append<'_> {
     /// verified since KIP-890).
     fn check_transaction(
         &self,
+        shared: &Shared,
         state: &State,
         batch: &crate::batch::Batch,
     ) -> Result<(), Rejection> {
@@ -155,8 +157,9 @@ impl Append<'_> {
         let Some(id) = self.transactional_id else {
             return Err(plain(ResponseError::TransactionalIdAuthorizationFailed));
         };
-        let producer = (header.producer_id, header.producer_epoch);
-        state.transactions.verify(id, producer, (self.topic, self.partition)).map_err(plain)
+        let producer = Producer { id: header.producer_id, epoch: header.producer_epoch };
+        let at = (self.topic, self.partition);
+        state.transactions.verify(id, producer, at, shared.settings.release).map_err(plain)
     }
 }
 

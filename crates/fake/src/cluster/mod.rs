@@ -4,6 +4,7 @@
 
 pub(crate) mod data;
 mod faults;
+pub(crate) mod groups;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +16,9 @@ use tokio::sync::mpsc;
 
 use crate::broker::{self, INBOX_MAX};
 use crate::builder::Builder;
+use crate::housekeeping;
 use crate::shared::{Phase, Shared};
+use crate::task::HOUSEKEEPING;
 
 /// An in-process Kafka cluster. Clones are handles to the same cluster.
 #[derive(Debug, Clone)]
@@ -111,6 +114,11 @@ impl Cluster {
     /// Ends every task now instead of when the last handle is dropped.
     pub fn shut_down(&self) {
         self.owner.0.tasks.stop_all();
+    }
+
+    pub(crate) fn run_housekeeping(&self) {
+        let shared = Arc::clone(&self.shared);
+        self.shared.tasks.start(HOUSEKEEPING, housekeeping::run(shared));
     }
 
     pub(crate) fn run_broker(&self, id: i32, listener: Option<TcpListener>) {

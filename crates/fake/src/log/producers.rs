@@ -125,11 +125,6 @@ impl Producers {
         self.entries.values().filter_map(|entry| entry.transaction_start).min()
     }
 
-    /// Whether this producer has a transaction open in the partition.
-    pub(crate) fn has_open_transaction(&self, producer_id: i64) -> bool {
-        self.entries.get(&producer_id).is_some_and(|entry| entry.transaction_start.is_some())
-    }
-
     /// Offset of the last batch of a producer, which a cleaner keeps even when it is empty.
     pub(crate) fn last_offset(&self, producer_id: i64) -> Option<i64> {
         self.entries.get(&producer_id).map(|entry| entry.last_offset)
