@@ -187,7 +187,9 @@ impl Driver {
                     Box::pin(async move { requests::join(&coordinator, &config, join).await })
                 }
                 Action::LookUp(topics) => {
-                    Box::pin(async move { look_up(coordinator.client(), topics).await })
+                    Box::pin(
+                        async move { Input::Counted(look_up(coordinator.client(), topics).await) },
+                    )
                 }
                 Action::Sync { identity, assignor, plan } => Box::pin(async move {
                     requests::sync(&coordinator, &config, identity, assignor, plan).await
@@ -196,7 +198,11 @@ impl Driver {
                     let time = heartbeat_time(&config, &identity);
                     Box::pin(async move { requests::heartbeat(&coordinator, time, identity).await })
                 }
-                Action::Audit => Box::pin(async move { requests::audit(&coordinator).await }),
+                Action::Audit(topics) => Box::pin(async move {
+                    let held = requests::held(&coordinator).await;
+                    let counts = look_up(coordinator.client(), topics).await;
+                    Input::Audited { counts, held }
+                }),
                 Action::Leave(identity) => {
                     Box::pin(async move { requests::leave(&coordinator, identity).await })
                 }
@@ -263,7 +269,7 @@ fn counts<'a>(view: &View, topics: impl Iterator<Item = &'a Arc<str>>) -> Counts
 
 /// Asks for fresh metadata, so that new partitions are part of the plan; without an answer, the plan
 /// is made from what is known.
-async fn look_up(client: &Client, topics: BTreeSet<Arc<str>>) -> Input {
+async fn look_up(client: &Client, topics: BTreeSet<Arc<str>>) -> Counts {
     client.watch_topics(topics.iter().cloned());
     let mut view = client.view();
     for _ in 0..LOOK_UP_TRIES {
@@ -280,5 +286,5 @@ async fn look_up(client: &Client, topics: BTreeSet<Arc<str>>) -> Input {
             break;
         }
     }
-    Input::Counted(counts(&view, topics.iter()))
+    counts(&view, topics.iter())
 }

@@ -243,21 +243,19 @@ fn leave_code(body: &LeaveGroupResponse) -> ErrorCode {
     ErrorCode(if body.error_code == 0 { member } else { body.error_code })
 }
 
-/// Asks for the assignments of all members of a group at rest.
-pub(super) async fn audit(coordinator: &Coordinator) -> Input {
+/// Asks for what all members of a group at rest were given; `None` if it is not, or would not say.
+pub(super) async fn held(coordinator: &Coordinator) -> Option<BTreeSet<TopicPartition>> {
     let timeout = coordinator.client().config().request_timeout;
     let build = |_| DescribeGroupsRequest::default().with_groups(vec![group(coordinator)]);
     let answer = coordinator.call(0..=5, timeout, build).await;
-    let Ok(answer) = answer.inspect_err(|error| {
+    let answer = answer.inspect_err(|error| {
         tracing::debug!(%error, "could not see what the other members were given");
-    }) else {
-        return Input::Audited(None);
-    };
-    let described = answer.body.groups.into_iter().next();
-    let held = described.filter(|group| group.group_state.as_str() == "Stable").map(|group| {
-        let assignments = group.members.iter().map(|member| &member.member_assignment);
-        let readable = assignments.filter_map(|bytes| Assignment::decode(bytes).ok());
-        readable.flat_map(|assignment| assignment.partitions).collect::<BTreeSet<_>>()
     });
-    Input::Audited(held)
+    let described = answer.ok()?.body.groups.into_iter().next()?;
+    if described.group_state.as_str() != "Stable" {
+        return None;
+    }
+    let assignments = described.members.iter().map(|member| &member.member_assignment);
+    let readable = assignments.filter_map(|bytes| Assignment::decode(bytes).ok());
+    Some(readable.flat_map(|assignment| assignment.partitions).collect())
 }

@@ -52,8 +52,14 @@ pub(crate) enum Input {
     Subscribe(BTreeSet<Arc<str>>),
     /// The metadata changed: what [`Machine::watched`](super::Machine::watched) topics have now.
     Seen(Counts),
-    /// The assignments of all members, as the coordinator has them; `None` if it would not say.
-    Audited(Option<BTreeSet<TopicPartition>>),
+    /// What there is now, and what all members were given, as the coordinator has it; `None` if it
+    /// would not say.
+    Audited {
+        /// The counts of the topics of [`Action::Audit`].
+        counts: Counts,
+        /// What any member holds.
+        held: Option<BTreeSet<TopicPartition>>,
+    },
     /// The owner wants to leave.
     Leave,
     /// LeaveGroup was answered, or given up.
@@ -108,8 +114,8 @@ pub(crate) enum Action {
     },
     /// Send a heartbeat.
     Heartbeat(Identity),
-    /// Ask the coordinator for the assignments of all members.
-    Audit,
+    /// Find out how many partitions these topics have, and what all members were given.
+    Audit(BTreeSet<Arc<str>>),
     /// Send LeaveGroup.
     Leave(Identity),
 }

@@ -190,7 +190,7 @@ impl Machine {
             owned: Arc::clone(&self.owned),
         });
         if std::mem::take(&mut self.audit) {
-            self.actions.push_back(Action::Audit);
+            self.actions.push_back(Action::Audit(self.topics.clone()));
         }
     }
 

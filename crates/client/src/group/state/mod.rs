@@ -216,7 +216,7 @@ impl Machine {
                 self.seen = counts;
                 self.look_at_counts(now);
             }
-            Input::Audited(held) => self.on_audited(now, held),
+            Input::Audited { counts, held } => self.on_audited(now, &counts, held),
             Input::Leave => self.leave(),
             Input::Left => self.phase = Phase::Ended,
         }
@@ -474,10 +474,15 @@ impl Machine {
         }
     }
 
-    fn on_audited(&mut self, now: Instant, held: Option<BTreeSet<TopicPartition>>) {
+    fn on_audited(
+        &mut self,
+        now: Instant,
+        counts: &Counts,
+        held: Option<BTreeSet<TopicPartition>>,
+    ) {
         let Some(held) = held else { return };
         let missing = self.topics.iter().any(|topic| {
-            let count = self.seen.get(topic).copied().unwrap_or(0);
+            let count = counts.get(topic).copied().unwrap_or(0);
             (0..count).any(|number| !held.contains(&TopicPartition::new(Arc::clone(topic), number)))
         });
         if missing {

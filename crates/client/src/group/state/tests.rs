@@ -385,7 +385,7 @@ fn a_sync_that_a_new_rebalance_overtook_is_followed_by_another_join() {
 fn a_named_member_that_was_fenced_stops() {
     let mut rig = Rig::named();
     rig.settle_with(1, &["t-0"]);
-    assert!(matches!(rig.action(), Action::Audit));
+    assert!(matches!(rig.action(), Action::Audit(_)));
     rig.beat(Err(code(ErrorCode::FENCED_INSTANCE_ID)));
     assert_eq!(rig.lost().1, LostCause::Failed);
     assert!(matches!(rig.notice(), Notice::Failed(Error::Fenced { .. })));
@@ -413,12 +413,13 @@ fn a_member_with_a_slot_that_was_fenced_goes_on_as_a_dynamic_one() {
 #[test]
 fn a_static_member_that_came_back_checks_that_nothing_is_left_to_nobody() {
     let mut rig = Rig::named();
-    rig.input(Input::Seen(counts(&[("t", 3)])));
     rig.settle_with(5, &["t-0"]);
-    assert!(matches!(rig.action(), Action::Audit));
-    rig.input(Input::Audited(Some(parts(&["t-0", "t-1", "t-2"]))));
+    assert!(matches!(rig.action(), Action::Audit(_)));
+    let audited = |held| Input::Audited { counts: counts(&[("t", 3)]), held };
+    rig.input(audited(Some(parts(&["t-0", "t-1", "t-2"]))));
+    rig.input(audited(None));
     rig.quiet();
-    rig.input(Input::Audited(Some(parts(&["t-0", "t-1"]))));
+    rig.input(audited(Some(parts(&["t-0", "t-1"]))));
     rig.joining();
 }
 
