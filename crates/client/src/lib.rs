@@ -11,6 +11,7 @@
 //! | [`config`] | addresses, time-outs and sizes; Kafka's own property files |
 //! | [`error`] | what went wrong, where, whether to try again, what became of a write |
 
+pub mod admin;
 pub mod backoff;
 pub mod batch;
 pub mod broker;
@@ -23,6 +24,7 @@ pub mod connection;
 pub mod error;
 pub mod error_code;
 pub mod group;
+pub mod isolation;
 pub mod name;
 pub mod partitioner;
 pub mod produce;
@@ -34,6 +36,7 @@ pub use client::Client;
 pub use config::Config;
 pub use error::{Error, Fate};
 pub use error_code::ErrorCode;
+pub use isolation::Isolation;
 /// The message structs of the wire protocol, pinned to one version of their crate.
 pub use kafka_protocol::messages;
 pub use name::{BrokerId, TopicPartition};

@@ -85,6 +85,11 @@ pub enum Event {
     },
 }
 
+/// The partitions in an assignment as the coordinator keeps it; none if it cannot be read.
+pub(crate) fn assigned_partitions(assignment: &[u8]) -> Vec<TopicPartition> {
+    protocol::Assignment::decode(assignment).map(|it| it.partitions).unwrap_or_default()
+}
+
 /// Held while partitions are being handed back; dropping it hands them back.
 #[derive(Debug)]
 #[must_use = "dropping it says that the partitions are handed back"]
