@@ -353,6 +353,7 @@ impl Cluster {
         }
         let begin = clock::now();
         loop {
+            self.remove_container(&self.nodes[index])?;
             self.launch(index)?;
             let outcome = self.wait_for(&[id], |node| is_ready(node.port, 1));
             // After a kill, ZooKeeper keeps the dead broker's place until its session has run out,
@@ -372,9 +373,7 @@ impl Cluster {
     /// When a signal cannot be sent or the directory cannot be removed.
     pub fn stop(&mut self) -> Result<(), Error> {
         for node in &self.nodes {
-            if let Some(remove) = self.launcher.container(&["rm", "-f"], &node.container) {
-                process::run(remove, "rm")?;
-            }
+            self.remove_container(node)?;
             if let Some(pid) = node.pid {
                 process::send(pid, &node.directory, Signal::Kill)?;
             }
@@ -420,6 +419,17 @@ impl Cluster {
         let guard =
             command.spawn().map_err(|source| Error::Start { program: "sh".to_owned(), source })?;
         Ok(Guarded { cluster: self, guard })
+    }
+
+    /// A container that ended is removed a moment later; only then is its name free.
+    fn remove_container(&self, node: &Node) -> Result<(), Error> {
+        let Some(remove) = self.launcher.container(&["rm", "-f"], &node.container) else {
+            return Ok(());
+        };
+        match process::run(remove, "rm") {
+            Err(Error::Failed { output, .. }) if output.contains("o such container") => Ok(()),
+            outcome => outcome,
+        }
     }
 
     fn signal(&self, id: u16, signal: Signal) -> Result<(), Error> {
