@@ -23,6 +23,7 @@ pub mod config;
 pub mod connection;
 pub mod error;
 pub mod error_code;
+pub mod fetch;
 pub mod group;
 pub mod isolation;
 pub mod name;

@@ -1,0 +1,184 @@
+//! Fetching batches, with their memory accounted for.
+//!
+//! A [`Fetcher`] reads partitions from their leaders and hands out verified batches as they are,
+//! each with a [`Lease`](crate::budget::Lease) of the [`Budget`]. A partition in trouble stops
+//! alone and says exactly why; what is done about it is the caller's decision.
+//!
+//! `state`, `partition`, `session`, `answer`, `digest` and `window` decide, and are pure; `driver`
+//! moves bytes; `wire`, `legacy_api`, `epochs` and `ends` are the protocol.
+//!
+//! Left out on purpose: reading from the nearest replica (KIP-392). A follower lags, and a mirror
+//! that commits must not depend on which replica is near; always the leader is asked.
+//!
+//! ```no_run
+//! # async fn example(client: kmirror_client::Client) {
+//! use kmirror_client::TopicPartition;
+//! use kmirror_client::budget::Budget;
+//! use kmirror_client::fetch::{Config, Event, Fetcher, Position};
+//!
+//! let fetcher = Fetcher::new(client, Config::default(), Budget::new(64 << 20));
+//! fetcher.assign(&TopicPartition::new("orders", 3), Position::at(0));
+//! loop {
+//!     match fetcher.next().await {
+//!         Event::Fetched(fetched) => println!("read up to {}", fetched.next_offset),
+//!         Event::Trouble { partition, kind, .. } => eprintln!("{partition}: {kind}"),
+//!         _ => {}
+//!     }
+//! }
+//! # }
+//! ```
+
+mod answer;
+mod config;
+mod digest;
+mod driver;
+mod ends;
+mod epochs;
+mod event;
+mod legacy_api;
+mod partition;
+mod session;
+mod state;
+#[cfg(test)]
+mod tests;
+mod window;
+mod wire;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::budget::Budget;
+use crate::client::Client;
+use crate::name::TopicPartition;
+use crate::task::{self, Task};
+
+pub use config::Config;
+pub use event::{Event, Fetched, Position, Trouble};
+
+use driver::Driver;
+use state::State;
+
+/// Reads partitions. Its task runs on the runtime it was made on and ends with it.
+#[derive(Debug)]
+pub struct Fetcher {
+    shared: Arc<Shared>,
+    client: Client,
+    _task: Task<()>,
+}
+
+impl Fetcher {
+    /// Starts a fetcher on the current runtime. Nothing is fetched before the first assignment.
+    pub fn new(client: Client, config: Config, budget: Budget) -> Self {
+        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8);
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State::new(config.clone(), seed)),
+            poke: Notify::new(),
+            ready: Notify::new(),
+        });
+        let driver = Driver::new(Arc::clone(&shared), client.clone(), config, budget);
+        let guard = EndGuard(Arc::clone(&shared));
+        let task = task::spawn("fetch", async move {
+            let _guard = guard;
+            driver.run().await;
+        });
+        Self { shared, client, _task: task }
+    }
+
+    /// Reads `partition` from `position` on, whatever was done with it before: also one that is
+    /// being read, or that stopped. What was fetched before and not taken yet is dropped.
+    pub fn assign(&self, partition: &TopicPartition, position: Position) {
+        self.assign_all([(partition.clone(), position)]);
+    }
+
+    /// The same for many at once, which asks for metadata once.
+    pub fn assign_all(&self, partitions: impl IntoIterator<Item = (TopicPartition, Position)>) {
+        let mut topics = Vec::new();
+        let mut state = self.shared.lock();
+        for (partition, position) in partitions {
+            state.assign(&partition, position);
+            topics.push(partition.topic);
+        }
+        drop(state);
+        self.client.watch_topics(topics);
+        self.shared.poke.notify_one();
+    }
+
+    /// Reads no more of `partition`. What was fetched and not taken yet is dropped.
+    pub fn remove(&self, partition: &TopicPartition) {
+        self.shared.lock().remove(partition);
+        self.shared.poke.notify_one();
+    }
+
+    /// Fetches no more of `partition` until it is resumed. What has been fetched is still handed
+    /// out, and a fetch under way still counts.
+    pub fn pause(&self, partition: &TopicPartition) {
+        self.shared.lock().set_paused(partition, true);
+    }
+
+    /// Goes on with a paused partition where it stands.
+    pub fn resume(&self, partition: &TopicPartition) {
+        self.shared.lock().set_paused(partition, false);
+        self.shared.poke.notify_one();
+    }
+
+    /// Where `partition` stands: after all that was fetched, taken or not.
+    pub fn position(&self, partition: &TopicPartition) -> Option<Position> {
+        self.shared.lock().position(partition)
+    }
+
+    /// The next thing that happens. For one caller at a time.
+    ///
+    /// Cancel-safe: dropped before it is ready, nothing is lost.
+    pub async fn next(&self) -> Event {
+        loop {
+            if let Some(event) = self.try_next() {
+                return event;
+            }
+            self.shared.ready.notified().await;
+        }
+    }
+
+    /// The next thing that has happened already.
+    pub fn try_next(&self) -> Option<Event> {
+        let mut state = self.shared.lock();
+        let event = state.poll_event();
+        assert!(!state.is_ended, "invariant: the fetch task lives as long as its fetcher");
+        if event.is_some() {
+            // There is room for more.
+            self.shared.poke.notify_one();
+        }
+        event
+    }
+}
+
+/// What the handle and the task share.
+struct Shared {
+    state: Mutex<State>,
+    poke: Notify,
+    ready: Notify,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("partitions", &self.lock().partitions.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Nobody waits for a task that has ended.
+struct EndGuard(Arc<Shared>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        self.0.lock().is_ended = true;
+        self.0.ready.notify_one();
+    }
+}

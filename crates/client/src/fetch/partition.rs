@@ -1,0 +1,174 @@
+//! What is known of one partition that is fetched. Pure; owned by [`State`](super::state::State).
+//!
+//! Always true: the position moves forward only, except by a new assignment; data is taken only if
+//! it was asked for at the position where the partition stands, under the same assignment.
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::backoff::Backoff;
+use crate::name::BrokerId;
+
+use super::event::Position;
+use super::session::Want;
+
+/// What the metadata say of a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) topic_id: Option<Uuid>,
+    pub(super) leader: Option<Leader>,
+    /// The metadata know the topic's partitions, and this is one of them.
+    pub(super) exists: bool,
+    /// The broker tells us nothing of it: we may not describe it.
+    pub(super) is_forbidden: bool,
+}
+
+/// Where a partition is fetched from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leader {
+    pub(super) broker: BrokerId,
+    /// -1 where the cluster does not tell.
+    pub(super) epoch: i32,
+}
+
+/// What a partition is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It is fetched, when it is not paused.
+    Fetching,
+    /// The leader must first be asked whether it has what was read (KIP-320).
+    Unproven,
+    /// The leader has been asked.
+    Proving,
+    /// A broker says that the position is outside the log: the ends must be asked for.
+    Outside,
+    /// They have been asked for.
+    Measuring,
+    /// It waits to be assigned again.
+    Stopped,
+}
+
+/// The ends of the log, as far as they were told last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ends {
+    pub(super) high_watermark: i64,
+    pub(super) last_stable_offset: i64,
+    pub(super) log_start_offset: i64,
+}
+
+/// One partition.
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) generation: u64,
+    pub(super) position: Position,
+    pub(super) phase: Phase,
+    pub(super) is_paused: bool,
+    pub(super) topic_id: Option<Uuid>,
+    pub(super) leader: Option<Leader>,
+    pub(super) missing_since: Option<Instant>,
+    pub(super) retry_at: Option<Instant>,
+    pub(super) backoff: Backoff,
+    /// How often the bytes at the position were no batch.
+    pub(super) corrupt: u32,
+    /// How often the position was said to be outside a log that holds it.
+    pub(super) disputed: u32,
+    pub(super) ends: Option<Ends>,
+    /// More than the configured bytes, for a batch that an old broker cuts off otherwise.
+    pub(super) bytes_needed: usize,
+}
+
+impl Partition {
+    pub(super) fn new(generation: u64, position: Position, backoff: Backoff) -> Self {
+        let phase = if position.leader_epoch.is_some() { Phase::Unproven } else { Phase::Fetching };
+        Self {
+            generation,
+            position,
+            phase,
+            is_paused: false,
+            topic_id: None,
+            leader: None,
+            missing_since: None,
+            retry_at: None,
+            backoff,
+            corrupt: 0,
+            disputed: 0,
+            ends: None,
+            bytes_needed: 0,
+        }
+    }
+
+    /// What to ask of its leader now, if anything.
+    pub(super) fn want(&self, now: Instant, bytes_max: usize) -> Option<Want> {
+        let is_due = self.retry_at.is_none_or(|at| at <= now);
+        let leader = self.leader?;
+        let is_fetched = self.phase == Phase::Fetching && !self.is_paused && is_due;
+        is_fetched.then(|| Want {
+            fetch_offset: self.position.next_offset,
+            leader_epoch: leader.epoch,
+            bytes_max: bytes_max.max(self.bytes_needed),
+            topic_id: self.topic_id,
+            generation: self.generation,
+        })
+    }
+
+    /// Whether what came for `asked` is what is wanted here and now.
+    pub(super) fn awaits(&self, asked: Want) -> bool {
+        self.phase == Phase::Fetching
+            && self.generation == asked.generation
+            && self.position.next_offset == asked.fetch_offset
+    }
+
+    /// The leader moved, came or went. Before a new one is fetched from it must show that it has
+    /// what was read, if that can be asked.
+    pub(super) fn set_leader(&mut self, leader: Option<Leader>) {
+        if self.leader == leader {
+            return;
+        }
+        self.leader = leader;
+        self.retry_at = None;
+        let can_be_proven =
+            self.position.leader_epoch.is_some() && leader.is_some_and(|leader| leader.epoch >= 0);
+        if can_be_proven && matches!(self.phase, Phase::Fetching | Phase::Proving) {
+            self.phase = Phase::Unproven;
+        }
+    }
+
+    /// Moves forward.
+    pub(super) fn advance(&mut self, next_offset: i64, leader_epoch: Option<i32>) {
+        assert!(
+            next_offset >= self.position.next_offset,
+            "invariant: a position never moves back by itself"
+        );
+        if next_offset > self.position.next_offset {
+            self.corrupt = 0;
+            self.disputed = 0;
+            self.bytes_needed = 0;
+        }
+        let leader_epoch = leader_epoch.or(self.position.leader_epoch);
+        self.position = Position { next_offset, leader_epoch };
+        self.backoff.reset();
+        self.retry_at = None;
+    }
+
+    /// Its ends are being asked for. Returns its generation.
+    pub(super) fn start_measuring(&mut self) -> u64 {
+        self.phase = Phase::Measuring;
+        self.generation
+    }
+
+    /// Whether something must be asked before it can be fetched.
+    pub(super) fn needs_attention(&self) -> bool {
+        match self.phase {
+            Phase::Unproven | Phase::Outside => true,
+            Phase::Fetching | Phase::Proving | Phase::Measuring => self.leader.is_none(),
+            Phase::Stopped => false,
+        }
+    }
+
+    /// Puts the next try off.
+    pub(super) fn back_off(&mut self, now: Instant) -> Instant {
+        let at = now + self.backoff.next_delay();
+        self.retry_at = Some(at);
+        at
+    }
+}

@@ -1,0 +1,528 @@
+//! All partitions and brokers of one fetcher: what is asked of whom, and when. Pure: time, metadata
+//! and answers come in as arguments; wishes and events come out. Owned by the driver.
+//!
+//! Always true:
+//! - a broker has at most one fetch under way, for a session is a line of epochs;
+//! - no more is fetched from a broker while a whole answer's worth of its data waits to be taken;
+//! - an answer counts only for partitions that were asked for, where they stand, under the
+//!   assignment they have.
+//!
+//! Bounds: one entry per assigned partition, one link per broker that leads one; events are bounded
+//! by the budget, whose leases they carry, and by one trouble per assignment.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::error_code::ErrorCode;
+use crate::name::{BrokerId, TopicPartition};
+
+use super::config::Config;
+use super::event::{Event, Position, Trouble};
+use super::partition::{Leader, Partition, Phase, Seen};
+use super::session::{Plan, Session};
+use super::window::Window;
+
+/// The state of one fetcher.
+pub(super) struct State {
+    pub(super) config: Config,
+    pub(super) partitions: BTreeMap<TopicPartition, Partition>,
+    pub(super) links: BTreeMap<BrokerId, Link>,
+    next_generation: u64,
+    timers: BTreeSet<(Instant, TopicPartition)>,
+    /// Partitions without a leader, or with a question to be asked.
+    attention: BTreeSet<TopicPartition>,
+    pub(super) wants_metadata: bool,
+    events: VecDeque<Queued>,
+    /// Partitions were assigned that the metadata have not been asked for.
+    pub(super) is_new: bool,
+    /// The task is gone.
+    pub(super) is_ended: bool,
+    seed: u64,
+}
+
+/// What is known of the way to one broker.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// The partitions it leads.
+    members: BTreeSet<TopicPartition>,
+    pub(super) session: Session,
+    pub(super) window: Window,
+    uses_ids: bool,
+    is_busy: bool,
+    /// Bytes of its answers that wait to be taken.
+    waiting_bytes: usize,
+    pub(super) muted_until: Option<Instant>,
+    pub(super) backoff: Backoff,
+    /// Which partition a request without a session names first.
+    turn: usize,
+}
+
+/// An event, and whose it is.
+struct Queued {
+    partition: TopicPartition,
+    generation: u64,
+    broker: Option<BrokerId>,
+    bytes: usize,
+    event: Event,
+}
+
+/// Partitions of which a leader is to be asked whether it has what was read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Proof {
+    pub(super) broker: BrokerId,
+    pub(super) partitions: Vec<Claim>,
+}
+
+/// What was read of one partition, and from which leader it is to be read on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    pub(super) partition: TopicPartition,
+    pub(super) generation: u64,
+    pub(super) position: Position,
+    pub(super) leader_epoch: i32,
+}
+
+impl State {
+    pub(super) fn new(config: Config, seed: u64) -> Self {
+        Self {
+            config,
+            partitions: BTreeMap::new(),
+            links: BTreeMap::new(),
+            next_generation: 0,
+            timers: BTreeSet::new(),
+            attention: BTreeSet::new(),
+            wants_metadata: false,
+            events: VecDeque::new(),
+            is_new: false,
+            is_ended: false,
+            seed,
+        }
+    }
+
+    // Commands.
+
+    /// Fetches a partition from a position on, whatever was done with it before.
+    pub(super) fn assign(&mut self, partition: &TopicPartition, position: Position) {
+        self.remove(partition);
+        self.next_generation += 1;
+        let generation = self.next_generation;
+        let (initial, max) = self.config.backoff;
+        let backoff = Backoff::with_seed(initial, max, self.seed.wrapping_add(generation));
+        let entry = Partition::new(generation, position, backoff);
+        self.partitions.insert(partition.clone(), entry);
+        self.attention.insert(partition.clone());
+        self.is_new = true;
+    }
+
+    /// Forgets a partition. What was fetched of it and not taken yet is dropped.
+    pub(super) fn remove(&mut self, partition: &TopicPartition) {
+        if let Some(entry) = self.partitions.remove(partition)
+            && let Some(leader) = entry.leader
+            && let Some(link) = self.links.get_mut(&leader.broker)
+        {
+            link.members.remove(partition);
+        }
+        for queued in std::mem::take(&mut self.events) {
+            if queued.partition == *partition {
+                self.taken(&queued);
+            } else {
+                self.events.push_back(queued);
+            }
+        }
+    }
+
+    /// Fetches no more of a partition until it is resumed. What was fetched is still handed out.
+    pub(super) fn set_paused(&mut self, partition: &TopicPartition, is_paused: bool) {
+        if let Some(entry) = self.partitions.get_mut(partition) {
+            entry.is_paused = is_paused;
+        }
+    }
+
+    pub(super) fn position(&self, partition: &TopicPartition) -> Option<Position> {
+        self.partitions.get(partition).map(|entry| entry.position)
+    }
+
+    // What came in.
+
+    /// The metadata may have changed.
+    pub(super) fn handle_view(&mut self, now: Instant, look: impl Fn(&TopicPartition) -> Seen) {
+        self.is_new = false;
+        let names: Vec<TopicPartition> = self.partitions.keys().cloned().collect();
+        for name in names {
+            self.handle_seen(now, &name, look(&name));
+        }
+    }
+
+    /// The metadata say this of one partition.
+    pub(super) fn handle_seen(&mut self, now: Instant, name: &TopicPartition, seen: Seen) {
+        let Some(entry) = self.partitions.get_mut(name) else { return };
+        if entry.phase == Phase::Stopped {
+            return;
+        }
+        if let (Some(before), Some(id)) = (entry.topic_id, seen.topic_id)
+            && before != id
+        {
+            self.stop(name, Trouble::Recreated { before, now: id });
+            return;
+        }
+        if seen.is_forbidden {
+            self.stop(name, Trouble::Unauthorized);
+            return;
+        }
+        entry.topic_id = entry.topic_id.or(seen.topic_id);
+        let old = entry.leader;
+        entry.set_leader(seen.leader);
+        entry.missing_since = match (seen.exists, entry.missing_since) {
+            (true, _) => None,
+            (false, since) => since.or(Some(now)),
+        };
+        if let Some(since) = entry.missing_since {
+            self.timers.insert((since + self.config.missing_after, name.clone()));
+        }
+        self.attention.insert(name.clone());
+        self.move_to(name, old, seen.leader);
+    }
+
+    fn move_to(&mut self, name: &TopicPartition, old: Option<Leader>, new: Option<Leader>) {
+        if let Some(link) = old.and_then(|leader| self.links.get_mut(&leader.broker)) {
+            link.members.remove(name);
+        }
+        if let Some(leader) = new {
+            let config = &self.config;
+            let link = self.links.entry(leader.broker).or_insert_with(|| Link::new(config));
+            link.members.insert(name.clone());
+        }
+    }
+
+    /// A broker says whether it has what was read: where its log ends for that epoch, and the epoch
+    /// it has there. `None` if it does not know epochs so old, which says nothing of the log.
+    pub(super) fn handle_proof(&mut self, claim: &Claim, end: Option<(i64, i32)>) {
+        let Some(entry) = self.claimed(claim, Phase::Proving) else { return };
+        match end {
+            Some((end_offset, leader_epoch)) if end_offset < claim.position.next_offset => {
+                self.stop(&claim.partition, Trouble::Truncated { end_offset, leader_epoch });
+            }
+            Some(_) | None => {
+                entry.phase = Phase::Fetching;
+                entry.backoff.reset();
+            }
+        }
+    }
+
+    /// It could not be asked, or did not know: it is asked again later.
+    pub(super) fn handle_unproven(&mut self, now: Instant, claim: &Claim, code: Option<ErrorCode>) {
+        let Some(entry) = self.claimed(claim, Phase::Proving) else { return };
+        if code == Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED) {
+            self.stop(&claim.partition, Trouble::Unauthorized);
+            return;
+        }
+        entry.phase = Phase::Unproven;
+        let at = entry.back_off(now);
+        self.remind(at, &claim.partition);
+        self.wants_metadata = true;
+    }
+
+    fn claimed(&mut self, claim: &Claim, phase: Phase) -> Option<&mut Partition> {
+        self.partitions
+            .get_mut(&claim.partition)
+            .filter(|entry| entry.generation == claim.generation && entry.phase == phase)
+    }
+
+    /// Where the log of a partition begins and ends, whose position was said to be outside.
+    pub(super) fn handle_ends(
+        &mut self,
+        now: Instant,
+        name: &TopicPartition,
+        generation: u64,
+        ends: Option<(i64, i64)>,
+    ) {
+        let Some(entry) = self.partitions.get_mut(name) else { return };
+        if entry.generation != generation || entry.phase != Phase::Measuring {
+            return;
+        }
+        let next_offset = entry.position.next_offset;
+        match ends {
+            Some((log_start_offset, log_end_offset))
+                if !(log_start_offset..=log_end_offset).contains(&next_offset)
+                    || entry.disputed >= DISPUTED_MAX =>
+            {
+                self.stop(name, Trouble::OutOfRange { log_start_offset, log_end_offset });
+            }
+            found => {
+                // The replica that refused may lag behind the one that answered now.
+                entry.disputed += u32::from(found.is_some());
+                entry.phase = if found.is_some() { Phase::Fetching } else { Phase::Outside };
+                let at = entry.back_off(now);
+                self.remind(at, name);
+            }
+        }
+    }
+
+    /// Moments that have come.
+    pub(super) fn handle_time(&mut self, now: Instant) {
+        while let Some((at, name)) = self.timers.pop_first() {
+            if at > now {
+                self.timers.insert((at, name));
+                return;
+            }
+            let after = self.config.missing_after;
+            let Some(entry) = self.partitions.get(&name) else { continue };
+            let is_missing = entry.missing_since.is_some_and(|since| since + after <= now);
+            if is_missing && entry.phase != Phase::Stopped {
+                self.stop(&name, Trouble::Missing);
+            }
+        }
+    }
+
+    /// The fetch under way is over without an answer.
+    pub(super) fn handle_failure(&mut self, now: Instant, broker: BrokerId) {
+        self.wants_metadata = true;
+        if let Some(link) = self.links.get_mut(&broker) {
+            link.is_busy = false;
+            link.session.reset();
+            link.muted_until = Some(now + link.backoff.next_delay());
+        }
+    }
+
+    /// The fetch that was to be sent had nothing to ask for any more.
+    pub(super) fn handle_nothing(&mut self, broker: BrokerId) {
+        if let Some(link) = self.links.get_mut(&broker) {
+            link.is_busy = false;
+        }
+    }
+
+    /// Stops a partition and tells why.
+    pub(super) fn stop(&mut self, name: &TopicPartition, kind: Trouble) {
+        let Some(entry) = self.partitions.get_mut(name) else { return };
+        entry.phase = Phase::Stopped;
+        let (generation, position) = (entry.generation, entry.position);
+        tracing::warn!(
+            partition = %name, next_offset = position.next_offset, trouble = %kind,
+            "partition stopped"
+        );
+        let event = Event::Trouble { partition: name.clone(), position, kind };
+        self.push(name, generation, None, event);
+    }
+
+    // What goes out.
+
+    /// The next broker that a fetch is to be sent to, and how many bytes it may bring. Counts as
+    /// under way from here on.
+    pub(super) fn poll_fetch(&mut self, now: Instant) -> Option<(BrokerId, usize)> {
+        let Self { links, partitions, config, .. } = self;
+        let wants = |name: &TopicPartition| {
+            partitions.get(name).and_then(|entry| entry.want(now, config.partition_bytes_max))
+        };
+        let is_due = |link: &Link| {
+            !link.is_busy
+                && link.waiting_bytes < config.fetch_bytes_max
+                && link.muted_until.is_none_or(|at| at <= now)
+                && link.members.iter().any(|name| wants(name).is_some())
+        };
+        let (broker, link) = links.iter_mut().find(|(_, link)| is_due(link))?;
+        link.is_busy = true;
+        let needed = link.members.iter().filter_map(|name| wants(name).map(|want| want.bytes_max));
+        let largest = needed.max().unwrap_or(0);
+        let is_raised = largest > config.partition_bytes_max;
+        Some((*broker, if is_raised { largest } else { link.window.bytes() }))
+    }
+
+    /// The request for a broker, now that memory for `bytes` is reserved. `None` if there is nothing
+    /// to ask for any more.
+    pub(super) fn plan(
+        &mut self,
+        now: Instant,
+        broker: BrokerId,
+        bytes: usize,
+        style: Style,
+    ) -> Option<Plan> {
+        let Self { links, partitions, config, .. } = self;
+        let link = links.get_mut(&broker)?;
+        let mut wanted: Vec<_> = link
+            .members
+            .iter()
+            .filter_map(|name| {
+                let entry = partitions.get(name)?;
+                Some((name.clone(), entry.want(now, config.partition_bytes_max)?))
+            })
+            .collect();
+        if wanted.is_empty() {
+            return None;
+        }
+        link.turn = link.turn.wrapping_add(1);
+        let first = link.turn % wanted.len();
+        wanted.rotate_left(first);
+        if !style.has_total {
+            // Without a limit for the whole answer, only so many may be asked as surely fit.
+            let each = wanted.iter().map(|(_, want)| want.bytes_max).max().unwrap_or(1).max(1);
+            wanted.truncate((bytes / each).max(1));
+        }
+        if link.uses_ids != style.has_ids {
+            link.uses_ids = style.has_ids;
+            link.session.reset();
+        }
+        Some(link.session.plan(wanted, style.has_sessions))
+    }
+
+    /// Whether all that a broker is to be asked for have topic ids.
+    pub(super) fn has_topic_ids(&self, broker: BrokerId) -> bool {
+        let has_id = |name: &TopicPartition| {
+            self.partitions.get(name).is_some_and(|entry| entry.topic_id.is_some())
+        };
+        self.links.get(&broker).is_some_and(|link| link.members.iter().all(has_id))
+    }
+
+    /// Partitions whose new leader must be asked whether it has what was read.
+    pub(super) fn poll_proof(&mut self, now: Instant) -> Option<Proof> {
+        let mut broker = None;
+        let mut claims = Vec::new();
+        for name in &self.attention {
+            let Some(entry) = self.partitions.get_mut(name) else { continue };
+            let Some(leader) = entry.leader else { continue };
+            let is_due = entry.retry_at.is_none_or(|at| at <= now);
+            let is_here = broker.is_none_or(|broker| broker == leader.broker);
+            if entry.phase != Phase::Unproven || !is_due || !is_here {
+                continue;
+            }
+            if leader.epoch < 0 || entry.position.leader_epoch.is_none() {
+                entry.phase = Phase::Fetching;
+                continue;
+            }
+            broker = Some(leader.broker);
+            entry.phase = Phase::Proving;
+            claims.push(Claim {
+                partition: name.clone(),
+                generation: entry.generation,
+                position: entry.position,
+                leader_epoch: leader.epoch,
+            });
+        }
+        Some(Proof { broker: broker?, partitions: claims })
+    }
+
+    /// A partition whose log's ends must be asked for, and its generation.
+    pub(super) fn poll_measure(&mut self, now: Instant) -> Option<(TopicPartition, u64)> {
+        let Self { attention, partitions, .. } = self;
+        let is_due = |entry: &&mut Partition| {
+            entry.phase == Phase::Outside && entry.retry_at.is_none_or(|at| at <= now)
+        };
+        let mut due = attention.iter().filter_map(|name| {
+            Some((name, partitions.get_mut(name).filter(is_due)?.start_measuring()))
+        });
+        due.next().map(|(name, generation)| (name.clone(), generation))
+    }
+
+    /// Whether newer metadata are wanted.
+    pub(super) fn wants_metadata(&mut self) -> bool {
+        let Self { attention, partitions, .. } = self;
+        attention.retain(|name| partitions.get(name).is_some_and(Partition::needs_attention));
+        self.wants_metadata || attention.iter().any(|name| partitions[name].leader.is_none())
+    }
+
+    /// The metadata have been asked for.
+    pub(super) fn metadata_asked(&mut self) {
+        self.wants_metadata = false;
+    }
+
+    /// When something is next to be done that nothing else will bring about.
+    pub(super) fn poll_wake(&self, now: Instant) -> Option<Instant> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let muted = self.links.values().filter_map(|link| link.muted_until);
+        timer.into_iter().chain(muted.filter(|at| *at > now)).min()
+    }
+
+    // Events.
+
+    /// Remembers to look at a partition, and at `at` at the latest.
+    pub(super) fn remind(&mut self, at: Instant, name: &TopicPartition) {
+        self.timers.insert((at, name.clone()));
+        self.attention.insert(name.clone());
+    }
+
+    /// Queues an event that came from `broker`, or from us.
+    pub(super) fn push(
+        &mut self,
+        partition: &TopicPartition,
+        generation: u64,
+        broker: Option<BrokerId>,
+        event: Event,
+    ) {
+        let bytes = match &event {
+            Event::Fetched(fetched) => fetched.lease.bytes(),
+            Event::Trouble { .. } => 0,
+        };
+        if let Some(link) = broker.and_then(|broker| self.links.get_mut(&broker)) {
+            link.waiting_bytes += bytes;
+        }
+        let partition = partition.clone();
+        self.events.push_back(Queued { partition, generation, broker, bytes, event });
+    }
+
+    /// Whether there is an event.
+    pub(super) fn has_event(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// The next event.
+    pub(super) fn poll_event(&mut self) -> Option<Event> {
+        let queued = self.events.pop_front()?;
+        self.taken(&queued);
+        let entry = self.partitions.get(&queued.partition);
+        let is_current = entry.is_some_and(|entry| entry.generation == queued.generation);
+        assert!(is_current, "invariant: events of an older assignment were dropped with it");
+        Some(queued.event)
+    }
+
+    fn taken(&mut self, queued: &Queued) {
+        if let Some(link) = queued.broker.and_then(|broker| self.links.get_mut(&broker)) {
+            link.waiting_bytes -= queued.bytes;
+        }
+    }
+
+    /// The fetch under way was answered.
+    pub(super) fn answered(&mut self, now: Instant, broker: BrokerId, throttle: Duration) {
+        if let Some(link) = self.links.get_mut(&broker) {
+            link.is_busy = false;
+            link.backoff.reset();
+            let pause = throttle.min(THROTTLE_MAX);
+            link.muted_until = (!pause.is_zero()).then(|| now + pause);
+        }
+    }
+}
+
+/// What a version of Fetch can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Style {
+    /// A limit for the whole answer (from 3).
+    pub(super) has_total: bool,
+    /// Sessions (from 7).
+    pub(super) has_sessions: bool,
+    /// Topics are named by their ids (from 13).
+    pub(super) has_ids: bool,
+}
+
+impl Link {
+    fn new(config: &Config) -> Self {
+        let (initial, max) = config.backoff;
+        Self {
+            members: BTreeSet::new(),
+            session: Session::default(),
+            window: Window::new(config.partition_bytes_max, config.fetch_bytes_max),
+            uses_ids: false,
+            is_busy: false,
+            waiting_bytes: 0,
+            muted_until: None,
+            backoff: Backoff::new(initial, max),
+            turn: 0,
+        }
+    }
+}
+
+/// The longest throttle that is obeyed: a broker must not be able to stop us for ever.
+const THROTTLE_MAX: Duration = Duration::from_secs(60);
+
+/// How often a position may be called outside a log whose ends hold it.
+const DISPUTED_MAX: u32 = 10;

@@ -1,0 +1,5 @@
+//! Producing and fetching over real sockets, against a fake cluster in which things go wrong.
+
+mod fetch;
+mod produce;
+mod support;
