@@ -194,6 +194,16 @@ impl Kmirror {
         self.wait()
     }
 
+    /// Presses Ctrl-C once (SIGINT) and waits until it ended.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub fn interrupt(mut self) -> ExitStatus {
+        self.assert_running();
+        self.signal("INT");
+        self.wait()
+    }
+
     /// Ends it at once (SIGKILL).
     pub fn kill(mut self) {
         self.signal("KILL");

@@ -1,4 +1,5 @@
-//! The documented way to mirror between two managed clusters, step by step, with the same inputs.
+//! The documented way to mirror between two managed clusters, step by step, with the same inputs:
+//! where the source has a ZooKeeper, nothing but its address is told to the mirror.
 
 use std::{
     io::Write,
@@ -6,15 +7,13 @@ use std::{
 };
 
 use kmirror_tests::{
-    Java, MirrorMaker, Pair,
-    clusters::pair,
-    eventually, kmirror,
-    records::{assert_same_partitions, by_key},
+    Java, MirrorMaker, Pair, clusters::pair, eventually, kmirror, records::assert_same_partitions,
 };
 
 use crate::arrived;
 
 const TOPIC: &str = "testtopic";
+const GROUP: &str = "mirrorgroup";
 
 #[test]
 #[ignore = "needs real brokers: cargo xtask test brokers"]
@@ -23,55 +22,93 @@ fn the_documented_walkthrough_works_step_by_step() {
     let versions = [&pair().source, &pair().destination].map(|end| end.version.to_string());
     let pair = Pair::start(&versions[0], &versions[1], 2, &[]);
     let mut java = Java::start();
-    let source = pair.source.bootstrap.as_str();
-    let destination = pair.destination.bootstrap.as_str();
+    find_the_brokers(&pair);
+    create_and_list_the_topic(&mut java, &pair);
 
-    let create = ["--partitions", "8", "--replication-factor", "2"];
-    let create =
-        [&["topics", "--bootstrap-server", source, "--create", "--topic", TOPIC], &create[..]];
-    succeed(&create.concat());
-    let listed = succeed(&["topics", "--bootstrap-server", source, "--list"]);
-    assert!(listed.lines().any(|line| line == TOPIC), "{listed}");
-    assert_eq!(java.topics(&pair.source)[TOPIC], (8, 2));
-
-    let mut maker = MirrorMaker::new(&pair, "mirrorgroup", TOPIC)
-        .with_streams(4)
-        .with_producer("compression.type", "none");
-    if pair.source.zookeeper.is_some() {
-        maker = maker.with_zookeeper(&pair.source);
-    }
+    let maker = maker(&pair);
     let mirror = maker.start();
-
-    let typed = ["this is the first message", "and this the second", "", "the end"];
-    type_lines(source, &typed);
+    let mut typed = vec!["this is the first message", "and this the second", "", "the end"];
+    type_lines(&pair, &typed);
     arrived(&mut java, &pair, TOPIC, typed.len());
-    assert!(mirror.terminate().success());
+    assert!(mirror.interrupt().success(), "Ctrl-C ends in order");
 
-    let listed = succeed(&["topics", "--bootstrap-server", destination, "--list"]);
-    assert!(listed.lines().any(|line| line == TOPIC), "{listed}");
+    let destination = ["--bootstrap-server", &pair.destination.bootstrap];
+    assert!(listed(&succeed(&[&["topics"], &destination[..], &["--list"]].concat()), TOPIC));
     assert_eq!(java.topics(&pair.destination)[TOPIC], (8, 2), "partitions and replication factor");
-    let read = ["consume", "--bootstrap-server", destination, "--topic", TOPIC, "--from-beginning"];
-    let count = typed.len().to_string();
-    let read = succeed(&[&read[..], &["--max-messages", &count]].concat());
-    let (mut read, mut typed) = (read.lines().collect::<Vec<_>>(), typed.to_vec());
-    read.sort_unstable();
-    typed.sort_unstable();
-    assert_eq!(read, typed);
-    let written = java.dump(&pair.source, TOPIC);
-    let found = java.dump(&pair.destination, TOPIC);
-    assert_same_partitions(&written, &found);
-    assert_eq!(by_key(&written).len(), by_key(&found).len());
+    assert_eq!(read_back(&pair, typed.len()), sorted(&typed));
 
     // Mirroring now and then, as the document says: the second run brings only what is new.
     let mirror = maker.start();
-    type_lines(source, &["later"]);
-    arrived(&mut java, &pair, TOPIC, typed.len() + 1);
-    let group = eventually("the group is listed", || {
-        let groups = succeed(&["groups", "--bootstrap-server", source, "--list"]);
-        groups.lines().any(|line| line.contains("mirrorgroup")).then_some(groups)
+    type_lines(&pair, &["later"]);
+    typed.push("later");
+    arrived(&mut java, &pair, TOPIC, typed.len());
+    let described = [source(&pair), vec!["--describe", "--group", GROUP]].concat();
+    let described = eventually("the mirror's group without lag", || {
+        let text = succeed(&[vec!["groups"], described.clone()].concat());
+        text.contains(TOPIC).then_some(text)
     });
-    assert!(mirror.terminate().success());
-    assert_eq!(java.dump(&pair.destination, TOPIC).len(), typed.len() + 1, "{group}");
+    assert!(mirror.terminate().success(), "{described}");
+    let (written, found) = (java.dump(&pair.source, TOPIC), java.dump(&pair.destination, TOPIC));
+    assert_eq!(found.len(), typed.len(), "nothing was repeated");
+    assert_same_partitions(&written, &found);
+}
+
+/// The flags that name the source: by its ZooKeeper where it has one.
+fn source(pair: &Pair) -> Vec<&str> {
+    match &pair.source.zookeeper {
+        Some(zookeeper) => vec!["--zookeeper", zookeeper],
+        None => vec!["--bootstrap-server", &pair.source.bootstrap],
+    }
+}
+
+fn maker(pair: &Pair) -> MirrorMaker {
+    let maker = MirrorMaker::new(pair, GROUP, TOPIC)
+        .with_streams(4)
+        .with_producer("compression.type", "none");
+    if pair.source.zookeeper.is_some() { maker.with_zookeeper(&pair.source) } else { maker }
+}
+
+fn find_the_brokers(pair: &Pair) {
+    let Some(zookeeper) = &pair.source.zookeeper else { return };
+    let found = succeed(&["discover", "brokers", "--from", "zookeeper", "--zookeeper", zookeeper]);
+    let found: Vec<&str> = found.trim().split(',').collect();
+    let wanted: Vec<&str> = pair.source.bootstrap.split(',').collect();
+    assert_eq!(sorted(&found), sorted(&wanted));
+}
+
+fn create_and_list_the_topic(java: &mut Java, pair: &Pair) {
+    let create = vec!["--create", "--topic", TOPIC, "--partitions", "8"];
+    let factor = vec!["--replication-factor", "2"];
+    succeed(&[vec!["topics"], source(pair), create, factor].concat());
+    let topics = succeed(&[vec!["topics"], source(pair), vec!["--list"]].concat());
+    assert!(listed(&topics, TOPIC), "{topics}");
+    assert_eq!(java.topics(&pair.source)[TOPIC], (8, 2));
+}
+
+fn listed(lines: &str, name: &str) -> bool {
+    lines.lines().any(|line| line == name)
+}
+
+/// What `kmirror consume` reads from the beginning, in the order of the text.
+fn read_back(pair: &Pair, count: usize) -> Vec<String> {
+    let (count, destination) = (count.to_string(), pair.destination.bootstrap.as_str());
+    let read = succeed(&[
+        "consume",
+        "--bootstrap-server",
+        destination,
+        "--topic",
+        TOPIC,
+        "--from-beginning",
+        "--max-messages",
+        &count,
+    ]);
+    sorted(&read.lines().collect::<Vec<_>>())
+}
+
+fn sorted(lines: &[&str]) -> Vec<String> {
+    let mut lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+    lines.sort_unstable();
+    lines
 }
 
 fn succeed(arguments: &[&str]) -> String {
@@ -81,9 +118,9 @@ fn succeed(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("kmirror prints text")
 }
 
-fn type_lines(source: &str, lines: &[&str]) {
+fn type_lines(pair: &Pair, lines: &[&str]) {
     let mut child = Command::new(kmirror::binary())
-        .args(["produce", "--bootstrap-server", source, "--topic", TOPIC])
+        .args(["produce", "--bootstrap-server", &pair.source.bootstrap, "--topic", TOPIC])
         .stdin(Stdio::piped())
         .spawn()
         .expect("kmirror starts");

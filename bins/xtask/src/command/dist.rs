@@ -95,7 +95,7 @@ fn check_alone(binary: &Path, dist: &Path) -> Result<String, Error> {
     if !is_root {
         command.args(["--user", "--map-root-user", "chroot"]);
     }
-    let output = command.arg(&root).args(["/kmirror", "--version"]).env_clear().output();
+    let output = command.arg(&root).args(["/kmirror", "--version"]).output();
     let output = output.map_err(|source| Error::Run { program: "chroot".to_owned(), source })?;
     fs::remove_dir_all(&root).map_err(file("remove", &root))?;
     let said = [output.stdout, output.stderr].concat();
