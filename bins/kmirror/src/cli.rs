@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{completions, config, discover, man, mirror_maker, run};
+use crate::commands::{
+    completions, config, consume, demo, discover, groups, man, mirror_maker, produce, run, topics,
+};
 use crate::exit;
 use crate::logging::LogArgs;
 
@@ -27,6 +29,8 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  See it work, without a cluster:
+    kmirror demo
   Replace kafka.tools.MirrorMaker, with the same flags and files:
     kmirror mirror-maker --consumer.config consumer.properties \\
       --producer.config producer.properties --include 'orders.*' --num.streams 4
@@ -40,8 +44,26 @@ pub(crate) enum Command {
     Run(run::Args),
     Config(config::Args),
     Discover(discover::Args),
+    Topics(topics::Args),
+    Produce(produce::Args),
+    Consume(Box<consume::Args>),
+    Groups(groups::Args),
+    Demo(demo::Args),
     Completions(completions::Args),
     Man(man::Args),
+}
+
+impl Command {
+    /// What is logged unless somebody says otherwise: a mirror tells how it goes, a tool tells its
+    /// result.
+    pub(crate) fn log_level(&self) -> &'static str {
+        match self {
+            Self::MirrorMaker(_) | Self::Run(_) => "info",
+            // Its result stands on standard output; what is odd is logged.
+            Self::Demo(_) => "warn",
+            _ => "warn",
+        }
+    }
 }
 
 #[cfg(test)]

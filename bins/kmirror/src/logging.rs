@@ -14,16 +14,15 @@ use crate::exit::Failure;
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LogArgs {
     /// What is logged: error, warn, info, debug, trace, or directives such as
-    /// info,kmirror::stage=debug
+    /// info,kmirror::stage=debug; unset, mirrors log info and the other subcommands warn
     #[arg(
         long,
         global = true,
         value_name = "LEVEL",
         env = "KMIRROR_LOG",
-        default_value = "info",
         help_heading = "Logging"
     )]
-    log: String,
+    log: Option<String>,
 
     /// The form of log lines
     #[arg(
@@ -48,10 +47,12 @@ pub(crate) enum Format {
 }
 
 impl LogArgs {
-    /// Starts logging for the process.
-    pub(crate) fn start(&self) -> Result<(), Failure> {
-        let filter = EnvFilter::try_new(&self.log).map_err(|cause| {
-            Failure::usage(format!("--log {}: {cause}", self.log.escape_debug()))
+    /// Starts logging for the process; `default` is the level unless somebody says otherwise.
+    pub(crate) fn start(&self, default: &str) -> Result<(), Failure> {
+        let level = self.log.as_deref().unwrap_or(default);
+        // What comes later wins, so this can be overridden.
+        let filter = EnvFilter::try_new(format!("{QUIET},{level}")).map_err(|cause| {
+            Failure::usage(format!("--log {}: {cause}", level.escape_debug()))
                 .with_help("name a level (error, warn, info, debug, trace) or target=level pairs")
         })?;
         let builder = tracing_subscriber::fmt()
@@ -65,6 +66,9 @@ impl LogArgs {
         started.map_err(|cause| Failure::runtime(cause.to_string()))
     }
 }
+
+/// Libraries whose everyday events are no news to an operator.
+const QUIET: &str = "zookeeper_client=warn";
 
 /// The line that logs must not overwrite.
 static PROGRESS: OnceLock<Mutex<Option<ProgressBar>>> = OnceLock::new();

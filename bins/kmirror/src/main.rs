@@ -15,6 +15,7 @@ mod plan;
 mod progress;
 mod runtime;
 mod signals;
+mod text;
 
 use std::process::ExitCode;
 

@@ -20,11 +20,11 @@ use crate::{progress, runtime};
 pub(crate) struct Watch {
     /// Serve /metrics, /status, /live and /ready here; a port alone means loopback
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address, help_heading = "Watching")]
-    http: Option<SocketAddr>,
+    pub(super) http: Option<SocketAddr>,
 
     /// Neither a progress line nor a log line now and then
     #[arg(long, help_heading = "Watching")]
-    no_progress: bool,
+    pub(super) no_progress: bool,
 }
 
 /// Runs every flow of a plan until a signal, the end of the work, or a failure.

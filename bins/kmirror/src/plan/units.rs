@@ -43,6 +43,14 @@ pub(crate) fn show_duration(duration: Duration) -> String {
     format!("{milliseconds}ms")
 }
 
+/// Where `needle` stands first in `haystack`; nowhere if it is empty.
+pub(crate) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    if needle.is_empty() {
+        return None;
+    }
+    haystack.windows(needle.len()).position(|window| window == needle)
+}
+
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
