@@ -13,8 +13,8 @@ use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::Request as WireRequest;
 
 use crate::error::Error;
-use crate::wire::codec_error;
 use crate::wire::header::Incoming;
+use crate::wire::{codec_error, shape};
 
 /// What happens to a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,8 +66,9 @@ impl Context<'_> {
     /// The request itself.
     ///
     /// # Errors
-    /// [`Error::Codec`] if the bytes are not a `Q`.
+    /// [`Error::Codec`] or [`Error::Frame`] if the bytes are not a `Q`.
     pub fn decode<Q: WireRequest>(&self) -> Result<Q, Error> {
+        shape::check(self.api, self.version, self.body)?;
         Q::decode(&mut self.body.clone(), self.version)
             .map_err(|error| codec_error(self.api, self.version, &error))
     }

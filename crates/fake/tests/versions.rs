@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Message, Request};
+use kafka_protocol::protocol::Request;
 use kmirror_fake::{Cluster, Release};
 use support::{Client, batch, fetch_request, name, produce_request, string};
 
@@ -120,10 +120,10 @@ async fn sweep_groups(cluster: &Cluster) {
     })
     .await;
     let group = || GroupId(string("g"));
-    sweep(cluster, |_| {
+    sweep(cluster, |version| {
         let protocol = join_group_request::JoinGroupRequestProtocol::default();
         JoinGroupRequest::default()
-            .with_group_id(GroupId(string("joined")))
+            .with_group_id(GroupId(string(&format!("joined-{version}"))))
             .with_session_timeout_ms(6000)
             .with_rebalance_timeout_ms(1)
             .with_protocol_type(string("consumer"))
@@ -156,7 +156,7 @@ async fn sweep_groups(cluster: &Cluster) {
     sweep(cluster, offset_fetch).await;
     sweep(cluster, |_| ListGroupsRequest::default()).await;
     sweep(cluster, |_| {
-        let groups = vec![group(), GroupId(string("joined")), GroupId(string("nobody"))];
+        let groups = vec![group(), GroupId(string("joined-2")), GroupId(string("nobody"))];
         DescribeGroupsRequest::default().with_groups(groups)
     })
     .await;

@@ -80,7 +80,11 @@ impl Launcher {
                 let owner =
                     fs::metadata(java.directory).map_err(Error::file("read", java.directory))?;
                 command.args(["run", "--rm", "--network", "host", "--name", java.name]);
-                command.args(["--ulimit", "nofile=20000:20000", "--entrypoint", "java"]);
+                command.args(["--entrypoint", "java"]);
+                let own = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+                for limit in limits(&own) {
+                    command.arg("--ulimit").arg(limit);
+                }
                 command.arg("--user").arg(format!("{}:{}", owner.uid(), owner.gid()));
                 command.arg("--volume").arg(format!("{directory}:{directory}"));
                 command.arg(image).args(java.flags).args(version.jvm_flags());
@@ -100,5 +104,38 @@ impl Launcher {
         let mut command = Command::new(program);
         command.args(action).arg(name);
         Some(command)
+    }
+}
+
+/// The limits of a container: those of this process, as its `/proc/self/limits` says. Podman would
+/// raise them by default, which not every host allows, and Kafka needs files rather than few.
+fn limits(own: &str) -> Vec<String> {
+    const FILES: u64 = 20_000;
+    const PROCESSES: u64 = 16_384;
+    let hard = |title: &str| {
+        let line = own.lines().find_map(|line| line.strip_prefix(title))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    let files = hard("Max open files").map_or(FILES, |hard| hard.min(FILES));
+    let mut limits = vec![format!("nofile={files}:{files}")];
+    limits.extend(
+        hard("Max processes")
+            .map(|hard| hard.min(PROCESSES))
+            .map(|processes| format!("nproc={processes}:{processes}")),
+    );
+    limits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_never_asks_for_more_than_this_process_may() {
+        let own = "Limit             Soft Limit  Hard Limit  Units\n\
+                   Max processes     100         4000        processes\n\
+                   Max open files    1024        9000        files\n";
+        assert_eq!(limits(own), ["nofile=9000:9000", "nproc=4000:4000"]);
+        assert_eq!(limits("Max processes unlimited unlimited processes"), ["nofile=20000:20000"]);
     }
 }

@@ -31,7 +31,8 @@ impl Check<'_> {
     }
 
     fn heading(&mut self, text: &str) {
-        if !text.starts_with("//!") {
+        // A crate may open with its README instead.
+        if !text.starts_with("//!") && !text.starts_with("#![doc = include_str!") {
             self.found(1, "does not open with `//!` saying what the file is".to_owned());
         }
     }

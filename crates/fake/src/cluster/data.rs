@@ -120,6 +120,12 @@ impl Cluster {
         self.shared.state().topics.get(topic).map_or(0, |topic| topic.partitions.len() as i32)
     }
 
+    /// A topic's id.
+    #[must_use]
+    pub fn topic_id(&self, topic: &str) -> Option<uuid::Uuid> {
+        self.shared.state().topics.get(topic).map(|topic| topic.id)
+    }
+
     /// The value of a topic's setting, set or default.
     #[must_use]
     pub fn topic_config(&self, topic: &str, key: &str) -> Option<String> {
@@ -340,7 +346,8 @@ impl Cluster {
                 let range = a.first_offset..=a.last_offset;
                 a.producer_id == header.producer_id && range.contains(&header.base_offset)
             };
-            if only_committed && header.is_transactional() && aborted.iter().any(is_aborted) {
+            let is_dropped = header.is_transactional() && aborted.iter().any(is_aborted);
+            if header.base_offset >= end || (only_committed && is_dropped) {
                 continue;
             }
             for record in batch.records()? {
@@ -354,7 +361,7 @@ impl Cluster {
                 });
             }
         }
-        records.retain(|record| (start..end).contains(&record.offset));
+        records.retain(|record| record.offset >= start);
         Ok(records)
     }
 }

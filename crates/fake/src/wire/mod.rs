@@ -5,6 +5,7 @@
 
 pub(crate) mod gather;
 pub(crate) mod header;
+pub(crate) mod shape;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, ResponseHeader};

@@ -19,38 +19,38 @@ use kmirror_fake::{BatchBuilder, Cluster};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 /// How long a test waits for anything before it fails.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-pub struct Client {
+pub(crate) struct Client {
     stream: DuplexStream,
     correlation_id: i32,
-    pub client_id: String,
+    pub(crate) client_id: String,
 }
 
 impl Client {
     /// Connects to a broker through memory.
-    pub fn new(cluster: &Cluster, broker: i32) -> Client {
+    pub(crate) fn new(cluster: &Cluster, broker: i32) -> Client {
         let (host, port) = cluster.address(broker).unwrap();
         let stream = cluster.dial(&host, port).unwrap();
         Client { stream, correlation_id: 0, client_id: "test".to_owned() }
     }
 
     /// Connects to the coordinator of a group or transactional id.
-    pub fn coordinator(cluster: &Cluster, key: &str) -> Client {
+    pub(crate) fn coordinator(cluster: &Cluster, key: &str) -> Client {
         Client::new(cluster, cluster.coordinator(key).unwrap())
     }
 
     /// Connects to the leader of a partition.
-    pub fn leader(cluster: &Cluster, topic: &str, partition: i32) -> Client {
+    pub(crate) fn leader(cluster: &Cluster, topic: &str, partition: i32) -> Client {
         Client::new(cluster, cluster.leader(topic, partition).unwrap().0)
     }
 
-    pub async fn call<Q: Request>(&mut self, version: i16, request: Q) -> Q::Response {
+    pub(crate) async fn call<Q: Request>(&mut self, version: i16, request: Q) -> Q::Response {
         let answer = tokio::time::timeout(PATIENCE, self.try_call(version, request)).await;
         answer.expect("answer in time").expect("answer")
     }
 
-    pub async fn try_call<Q: Request>(
+    pub(crate) async fn try_call<Q: Request>(
         &mut self,
         version: i16,
         request: Q,
@@ -62,7 +62,7 @@ impl Client {
         Ok(response)
     }
 
-    pub async fn send<Q: Request>(&mut self, version: i16, request: &Q) -> io::Result<()> {
+    pub(crate) async fn send<Q: Request>(&mut self, version: i16, request: &Q) -> io::Result<()> {
         self.correlation_id += 1;
         let header = RequestHeader::default()
             .with_request_api_key(Q::KEY)
@@ -78,12 +78,12 @@ impl Client {
         self.stream.write_all(&frame).await
     }
 
-    pub async fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await
     }
 
     /// The body of the next answer.
-    pub async fn receive(&mut self, api: i16, version: i16) -> io::Result<Bytes> {
+    pub(crate) async fn receive(&mut self, api: i16, version: i16) -> io::Result<Bytes> {
         let length = self.stream.read_i32().await?;
         let mut frame = vec![0; length as usize];
         self.stream.read_exact(&mut frame).await?;
@@ -96,12 +96,16 @@ impl Client {
     }
 
     /// Reads one byte: how a test sees that the other end closed.
-    pub async fn read_byte(&mut self) -> io::Result<u8> {
+    pub(crate) async fn read_byte(&mut self) -> io::Result<u8> {
         self.stream.read_u8().await
     }
 
+    pub(crate) async fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.stream.read_exact(bytes).await
+    }
+
     /// Produces one batch to one partition with acks=all.
-    pub async fn produce(
+    pub(crate) async fn produce(
         &mut self,
         version: i16,
         (topic, partition): (&str, i32),
@@ -112,7 +116,7 @@ impl Client {
         response.responses.remove(0).partition_responses.remove(0)
     }
 
-    pub async fn produce_transactional(
+    pub(crate) async fn produce_transactional(
         &mut self,
         id: &str,
         (topic, partition): (&str, i32),
@@ -125,14 +129,14 @@ impl Client {
     }
 }
 
-pub fn produce_request(topic: &str, partition: i32, records: Bytes) -> ProduceRequest {
+pub(crate) fn produce_request(topic: &str, partition: i32, records: Bytes) -> ProduceRequest {
     let data = PartitionProduceData::default().with_index(partition).with_records(Some(records));
     let topic = TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
     ProduceRequest::default().with_acks(-1).with_timeout_ms(1000).with_topic_data(vec![topic])
 }
 
 /// A fetch of these (partition, offset) of one topic outside any session.
-pub fn fetch_request(topic: &str, partitions: &[(i32, i64)]) -> FetchRequest {
+pub(crate) fn fetch_request(topic: &str, partitions: &[(i32, i64)]) -> FetchRequest {
     let partitions = partitions.iter().map(|(partition, offset)| {
         FetchPartition::default()
             .with_partition(*partition)
@@ -150,13 +154,13 @@ pub fn fetch_request(topic: &str, partitions: &[(i32, i64)]) -> FetchRequest {
 }
 
 /// One record per value, built now.
-pub fn batch(values: &[&str]) -> BatchBuilder {
+pub(crate) fn batch(values: &[&str]) -> BatchBuilder {
     let record = |value: &&str| kmirror_fake::Record::new("key", (*value).to_owned());
     BatchBuilder::new(values.iter().map(record))
 }
 
 /// The base offsets of the whole batches in a fetch answer, and the bytes cut off at the end.
-pub fn base_offsets(mut records: Bytes) -> (Vec<i64>, usize) {
+pub(crate) fn base_offsets(mut records: Bytes) -> (Vec<i64>, usize) {
     let mut offsets = Vec::new();
     while records.len() >= 12 {
         let base = (&records[..8]).get_i64();
@@ -170,10 +174,10 @@ pub fn base_offsets(mut records: Bytes) -> (Vec<i64>, usize) {
     (offsets, records.len())
 }
 
-pub fn name(topic: &str) -> TopicName {
+pub(crate) fn name(topic: &str) -> TopicName {
     TopicName(string(topic))
 }
 
-pub fn string(text: &str) -> StrBytes {
+pub(crate) fn string(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
