@@ -1,0 +1,203 @@
+//! Runs mirrors as an operator does, between fake clusters on loopback: the documented walk-through with
+//! its flags and files, kmirror's own file, signals, the window over HTTP, and the demonstration.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use common::{Fake, Ran, kmirror};
+use tempfile::TempDir;
+
+/// How often something is looked at before it counts as failed: after a minute.
+const LOOKS_MAX: u32 = 3_000;
+
+fn poll(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..LOOKS_MAX {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("{what}");
+}
+
+/// Two clusters and the files that name them.
+struct Pair {
+    source: Fake,
+    destination: Fake,
+    files: TempDir,
+}
+
+impl Pair {
+    fn start(name: &str) -> Self {
+        let source = Fake::start(&format!("{name}-source"), &[("testtopic", 8), ("other", 1)]);
+        let destination = Fake::start(&format!("{name}-destination"), &[]);
+        let pair = Self { source, destination, files: tempfile::tempdir().unwrap() };
+        let servers = pair.source.cluster.bootstrap();
+        pair.write("consumer.properties", &format!("bootstrap.servers={servers}\ngroup.id=g\n"));
+        let servers = pair.destination.cluster.bootstrap();
+        pair.write("producer.properties", &format!("bootstrap.servers={servers}\n"));
+        pair
+    }
+
+    fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.files.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn produce(&self, topic: &str, lines: std::ops::Range<u32>) {
+        let text: String = lines.map(|number| format!("k{number}\tv{number}\n")).collect();
+        let arguments = ["produce", "--topic", topic, "--property", "parse.key=true"];
+        self.source.kmirror_with_input(&arguments, &text).succeeded();
+    }
+
+    fn mirror_maker(&self, arguments: &[&str]) -> Command {
+        let mut command = kmirror();
+        command.current_dir(self.files.path()).arg("kafka.tools.MirrorMaker");
+        command.args(["--consumer.config", "consumer.properties"]);
+        command.args(["--producer.config", "producer.properties", "--whitelist", "testtopic"]);
+        command.args(arguments);
+        command
+    }
+
+    fn values(&self, end: &Fake, topic: &str) -> Vec<String> {
+        let mut values = end.values(topic);
+        values.sort_unstable();
+        values
+    }
+
+    fn assert_mirrored(&self, topic: &str, count: usize) {
+        let wanted = self.values(&self.source, topic);
+        assert_eq!(wanted.len(), count);
+        assert_eq!(self.values(&self.destination, topic), wanted);
+    }
+}
+
+fn finish(mut child: Child) -> Ran {
+    drop(child.stdin.take());
+    Ran::from(child.wait_with_output().unwrap())
+}
+
+fn interrupt(child: &Child) {
+    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn the_documented_walk_through_mirrors_what_was_typed() {
+    let pair = Pair::start("walk");
+    pair.produce("testtopic", 0..200);
+    pair.produce("other", 0..3);
+    let child = pair.mirror_maker(&["--num.streams", "4"]).spawn().unwrap();
+    poll("the first records arrive", || pair.destination.values("testtopic").len() == 200);
+    pair.produce("testtopic", 200..300);
+    poll("later records arrive", || pair.destination.values("testtopic").len() == 300);
+    interrupt(&child);
+    let ran = finish(child);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    pair.assert_mirrored("testtopic", 300);
+    assert_eq!(pair.destination.kmirror(&["topics", "--list"]).succeeded(), "testtopic\n");
+    for partition in 0..8 {
+        let keys = |end: &Fake| -> Vec<_> {
+            let records = end.cluster.records("testtopic", partition);
+            records.into_iter().map(|record| record.key).collect()
+        };
+        assert_eq!(keys(&pair.source), keys(&pair.destination), "partition {partition}");
+    }
+    let described = pair.source.kmirror(&["groups", "--describe", "--group", "g"]).succeeded();
+    let lag = described.lines().skip(2).map(|row| row.split_whitespace().nth(4).unwrap());
+    assert!(lag.clone().count() == 8 && lag.clone().all(|lag| lag == "0"), "{described}");
+}
+
+#[test]
+fn a_mirror_that_is_started_again_goes_on_where_it_was() {
+    let pair = Pair::start("again");
+    for round in 1..=2 {
+        pair.produce("testtopic", 0..50);
+        let ran = finish(pair.mirror_maker(&["--until-caught-up"]).spawn().unwrap());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        pair.assert_mirrored("testtopic", 50 * round);
+    }
+}
+
+#[test]
+fn a_file_with_two_flows_runs_both_and_renames() {
+    let pair = Pair::start("native");
+    pair.produce("testtopic", 0..40);
+    pair.produce("other", 0..7);
+    let file = pair.write(
+        "kmirror.toml",
+        &format!(
+            "[clusters.a]\nbootstrap = \"{}\"\n[clusters.b]\nbootstrap = \"{}\"\n\
+             [[flows]]\nsource = \"a\"\ndestination = \"b\"\ntopics = \"testtopic\"\n\
+             until_caught_up = true\n\
+             [[flows]]\nname = \"two\"\nsource = \"a\"\ndestination = \"b\"\ntopics = [\"oth.*\"]\n\
+             prefix = \"a.\"\nuntil_caught_up = true\nownership = \"alone\"\n",
+            pair.source.cluster.bootstrap(),
+            pair.destination.cluster.bootstrap()
+        ),
+    );
+    let child = kmirror().arg("run").arg(file).spawn().unwrap();
+    let ran = finish(child);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    pair.assert_mirrored("testtopic", 40);
+    assert_eq!(pair.values(&pair.destination, "a.other"), pair.values(&pair.source, "other"));
+}
+
+fn ask(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+#[test]
+fn metrics_and_status_are_served_while_it_runs() {
+    let pair = Pair::start("http");
+    pair.produce("testtopic", 0..20);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let child = pair.mirror_maker(&["--http", &port.to_string()]).spawn().unwrap();
+    poll("it is ready", || {
+        ask(port, "/ready").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    });
+    assert!(ask(port, "/live").unwrap().contains("live"));
+    poll("its status counts the records", || {
+        let answer = ask(port, "/status").unwrap_or_default();
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let status: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+        status["flows"]["g"]["totals"]["records"] == 20
+    });
+    let metrics = ask(port, "/metrics").unwrap();
+    assert!(metrics.contains("kmirror_") && metrics.trim_end().ends_with("# EOF"), "{metrics}");
+    interrupt(&child);
+    assert_eq!(finish(child).code, 0);
+}
+
+#[test]
+fn a_cluster_is_not_mirrored_onto_itself() {
+    let pair = Pair::start("same");
+    let servers = pair.source.cluster.bootstrap();
+    pair.write("producer.properties", &format!("bootstrap.servers={servers}\n"));
+    let ran = finish(pair.mirror_maker(&[]).spawn().unwrap());
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("are the same cluster same-source"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_demonstration_verifies_every_record_and_finds_a_lost_one() {
+    let demo = |arguments: &[&str]| {
+        finish(kmirror().args(["demo", "--records", "6000"]).args(arguments).spawn().unwrap())
+    };
+    let told = demo(&[]).succeeded();
+    assert!(told.contains("verified 6000 records"), "{told}");
+    let tampered = demo(&["--tamper"]);
+    assert_eq!(tampered.code, 3, "{}{}", tampered.stdout, tampered.stderr);
+    assert!(tampered.stderr.contains("orders-0: "), "{}", tampered.stderr);
+}
