@@ -1,0 +1,383 @@
+//! Reading records one by one: a small layer over [`Fetcher`] and [`Membership`].
+//!
+//! A consumer reads partitions that it is told, or those that a group gives it. It hands out what a
+//! fetch brought of one partition as a [`Chunk`], whose records are looked at in place.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::admin::{Admin, At};
+use crate::batch::{Decompressor, Entry, Record, legacy, records};
+use crate::budget::{Budget, Lease};
+use crate::client::Client;
+use crate::error;
+use crate::fetch::{self, Fetched, Fetcher, Position, Trouble};
+use crate::group::{self, CommitReport, Committer, Membership, OffsetAndMetadata};
+use crate::name::TopicPartition;
+
+/// Settings of a [`Consumer`].
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where a partition is read from when the group has committed nothing, and when its position is
+    /// no longer in the log (`auto.offset.reset`). Default [`Start::Earliest`].
+    pub start: Start,
+    /// How batches are fetched.
+    pub fetch: fetch::Config,
+    /// The most memory for batches fetched and not yet dropped, in bytes. Default 64 MiB.
+    pub memory_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let (start, fetch) = (Start::Earliest, fetch::Config::default());
+        Self { start, fetch, memory_bytes: 64 << 20 }
+    }
+}
+
+/// Where reading begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the first record that is kept.
+    Earliest,
+    /// After the last record there is now.
+    Latest,
+    /// At this offset.
+    Offset(i64),
+    /// At the first record that is not older than this, in milliseconds since 1970; after the last
+    /// one if none is so young.
+    Time(i64),
+}
+
+/// Why a consumer cannot go on.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The first offset of a partition could not be learnt.
+    #[error("find where to read {partition}")]
+    Start {
+        /// Which partition.
+        partition: TopicPartition,
+        /// Why not.
+        source: error::Error,
+    },
+    /// The cluster could not be asked.
+    #[error("ask the cluster for offsets")]
+    Cluster(#[source] error::Error),
+    /// A partition cannot be read.
+    #[error("read {partition} at offset {next_offset}")]
+    Partition {
+        /// Which partition.
+        partition: TopicPartition,
+        /// Where it stopped.
+        next_offset: i64,
+        /// Why.
+        source: Trouble,
+    },
+    /// The group cannot be joined, or offsets not be committed.
+    #[error("take part in the consumer group")]
+    Group(#[source] group::Error),
+    /// The coordinator does not tell a partition's committed offset.
+    #[error("read the committed offset of {partition}: {code}")]
+    Committed {
+        /// Which partition.
+        partition: TopicPartition,
+        /// Why not.
+        code: crate::ErrorCode,
+    },
+    /// A batch cannot be read.
+    #[error("read a batch of {partition}")]
+    Batch {
+        /// Of which partition.
+        partition: TopicPartition,
+        /// Why not.
+        source: records::Error,
+    },
+    /// A message set of an old broker cannot be read.
+    #[error("read an old message set of {partition}")]
+    Legacy {
+        /// Of which partition.
+        partition: TopicPartition,
+        /// Why not.
+        source: legacy::Error,
+    },
+}
+
+/// A consumer of records.
+///
+/// ```no_run
+/// # async fn example(client: kmirror_client::Client) -> Result<(), kmirror_client::consumer::Error> {
+/// use kmirror_client::batch::Decompressor;
+/// use kmirror_client::consumer::{Config, Consumer};
+/// use kmirror_client::group;
+///
+/// let group = group::Config::new("readers").with_topics(["orders"]);
+/// let mut consumer = Consumer::in_group(client, Config::default(), group)?;
+/// let mut decompressor = Decompressor::new(64 << 20);
+/// loop {
+///     let chunk = consumer.next().await?;
+///     chunk.visit(&mut decompressor, |record| println!("{:?}", record.value))?;
+///     consumer.commit().await?;
+/// }
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Consumer {
+    admin: Admin,
+    fetcher: Fetcher,
+    start: Start,
+    isolation: crate::Isolation,
+    group: Option<(Membership, Committer)>,
+    /// What has been handed out of each partition that is read, and was not committed yet.
+    taken: BTreeMap<TopicPartition, OffsetAndMetadata>,
+}
+
+impl Consumer {
+    /// A consumer of the partitions given.
+    ///
+    /// # Errors
+    /// When a partition's start cannot be learnt.
+    pub async fn of(
+        client: Client,
+        config: Config,
+        partitions: BTreeMap<TopicPartition, Start>,
+    ) -> Result<Self, Error> {
+        let consumer = Self::new(client, config, None);
+        consumer.begin(partitions).await?;
+        Ok(consumer)
+    }
+
+    /// A consumer of what a group gives it.
+    ///
+    /// # Errors
+    /// When the group's settings cannot be used. Whether it can be joined is told by
+    /// [`Consumer::next`].
+    pub fn in_group(client: Client, config: Config, group: group::Config) -> Result<Self, Error> {
+        let group = Membership::join(&client, group).map_err(Error::Group)?;
+        Ok(Self::new(client, config, Some(group)))
+    }
+
+    fn new(client: Client, config: Config, group: Option<(Membership, Committer)>) -> Self {
+        let budget = Budget::new(config.memory_bytes);
+        let isolation = config.fetch.isolation;
+        Self {
+            admin: Admin::new(client.clone()),
+            fetcher: Fetcher::new(client, config.fetch, budget),
+            start: config.start,
+            isolation,
+            group,
+            taken: BTreeMap::new(),
+        }
+    }
+
+    /// The next records of some partition. A chunk may hold none, when all that was fetched were
+    /// markers or aborted.
+    ///
+    /// # Errors
+    /// See [`Error`]. Not cancel-safe while a group hands partitions out: its news may be lost.
+    pub async fn next(&mut self) -> Result<Chunk, Error> {
+        loop {
+            let Some((membership, _)) = &mut self.group else {
+                let event = self.fetcher.next().await;
+                match self.read(event).await? {
+                    Some(chunk) => return Ok(chunk),
+                    None => continue,
+                }
+            };
+            let news = tokio::select! {
+                news = membership.next() => News::Group(news.map_err(Error::Group)?),
+                event = self.fetcher.next() => News::Fetch(event),
+            };
+            match news {
+                News::Group(event) => self.regroup(event).await?,
+                News::Fetch(event) => {
+                    if let Some(chunk) = self.read(event).await? {
+                        return Ok(chunk);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Commits, for the group, all that has been handed out before.
+    ///
+    /// # Errors
+    /// [`Error::Group`]. Without a group there is nothing to commit to, and nothing is done.
+    pub async fn commit(&mut self) -> Result<CommitReport, Error> {
+        match &mut self.group {
+            Some((_, committer)) if !self.taken.is_empty() => {
+                let report = committer.commit(&self.taken).await.map_err(Error::Group)?;
+                self.taken.clear();
+                Ok(report)
+            }
+            _ => Ok(CommitReport::default()),
+        }
+    }
+
+    /// Leaves the group, so that others get its partitions at once.
+    pub async fn leave(self) {
+        if let Some((membership, _)) = self.group {
+            membership.leave().await;
+        }
+    }
+
+    async fn read(&mut self, event: fetch::Event) -> Result<Option<Chunk>, Error> {
+        match event {
+            fetch::Event::Fetched(fetched) => {
+                let epoch = fetched.leader_epoch.unwrap_or(-1);
+                let position = OffsetAndMetadata::new(fetched.next_offset, epoch);
+                self.taken.insert(fetched.partition.clone(), position);
+                Ok(Some(Chunk::new(fetched)))
+            }
+            fetch::Event::Trouble { partition, kind: Trouble::OutOfRange { .. }, .. } => {
+                self.begin(BTreeMap::from([(partition, self.start)])).await?;
+                Ok(None)
+            }
+            fetch::Event::Trouble { partition, position, kind } => {
+                let next_offset = position.next_offset;
+                Err(Error::Partition { partition, next_offset, source: kind })
+            }
+        }
+    }
+
+    async fn regroup(&mut self, event: group::Event) -> Result<(), Error> {
+        match event {
+            group::Event::Assigned { added, .. } => self.resume(added).await,
+            group::Event::Revoking { partitions, hand_back, .. } => {
+                self.give_up(&partitions);
+                self.commit().await?;
+                hand_back.done();
+                Ok(())
+            }
+            group::Event::Lost { partitions, .. } => {
+                self.give_up(&partitions);
+                self.taken.retain(|partition, _| !partitions.contains(partition));
+                Ok(())
+            }
+        }
+    }
+
+    fn give_up(&self, partitions: &BTreeSet<TopicPartition>) {
+        partitions.iter().for_each(|partition| self.fetcher.remove(partition));
+    }
+
+    /// Goes on where the group was.
+    async fn resume(&self, added: BTreeSet<TopicPartition>) -> Result<(), Error> {
+        let Some((membership, _)) = &self.group else { return Ok(()) };
+        let committed = membership.committed().of(added.clone()).await.map_err(Error::Group)?;
+        if let Some((partition, code)) = committed.refused.into_iter().next() {
+            return Err(Error::Committed { partition, code });
+        }
+        let fresh = added.into_iter().filter(|it| !committed.offsets.contains_key(it));
+        let fresh = fresh.map(|partition| (partition, self.start)).collect();
+        self.fetcher.assign_all(committed.offsets.into_iter().map(|(partition, offset)| {
+            let leader_epoch = (offset.leader_epoch >= 0).then_some(offset.leader_epoch);
+            (partition, Position { next_offset: offset.next_offset, leader_epoch })
+        }));
+        self.begin(fresh).await
+    }
+
+    /// Learns where to start, and starts.
+    async fn begin(&self, partitions: BTreeMap<TopicPartition, Start>) -> Result<(), Error> {
+        let mut asked = BTreeMap::new();
+        for (partition, start) in partitions {
+            match start {
+                Start::Offset(offset) => self.fetcher.assign(&partition, Position::at(offset)),
+                Start::Earliest => drop(asked.insert(partition, At::Earliest)),
+                Start::Latest => drop(asked.insert(partition, At::Latest)),
+                Start::Time(time) => drop(asked.insert(partition, At::Time(time))),
+            }
+        }
+        let mut late = BTreeMap::new();
+        for (partition, answer) in self.ask(&asked).await? {
+            match answer.map_err(|source| Error::Start { partition: partition.clone(), source })? {
+                Some(offset) => self.fetcher.assign(&partition, Position::at(offset)),
+                None => drop(late.insert(partition, At::Latest)),
+            }
+        }
+        for (partition, answer) in self.ask(&late).await? {
+            let end =
+                answer.map_err(|source| Error::Start { partition: partition.clone(), source })?;
+            self.fetcher.assign(&partition, Position::at(end.unwrap_or(0)));
+        }
+        Ok(())
+    }
+
+    async fn ask(
+        &self,
+        wanted: &BTreeMap<TopicPartition, At>,
+    ) -> Result<BTreeMap<TopicPartition, Result<Option<i64>, error::Error>>, Error> {
+        if wanted.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let answers =
+            self.admin.list_offsets(wanted, self.isolation).await.map_err(Error::Cluster)?;
+        Ok(answers.into_iter().map(|(key, answer)| (key, answer.map(|at| at.offset))).collect())
+    }
+}
+
+/// Whichever comes first.
+enum News {
+    Group(group::Event),
+    Fetch(fetch::Event),
+}
+
+/// What a fetch brought of one partition. It holds memory until it is dropped.
+#[derive(Debug)]
+pub struct Chunk {
+    /// Which partition.
+    pub partition: TopicPartition,
+    /// The offset to read after this.
+    pub next_offset: i64,
+    /// The offset after the last record that there was.
+    pub high_watermark: i64,
+    fetch_offset: i64,
+    entries: Vec<Entry>,
+    _lease: Lease,
+}
+
+impl Chunk {
+    fn new(fetched: Fetched) -> Self {
+        Self {
+            partition: fetched.partition,
+            next_offset: fetched.next_offset,
+            high_watermark: fetched.high_watermark,
+            fetch_offset: fetched.fetch_offset,
+            entries: fetched.entries,
+            _lease: fetched.lease,
+        }
+    }
+
+    /// Shows every record, in the order of their offsets.
+    ///
+    /// # Errors
+    /// [`Error::Batch`] or [`Error::Legacy`] when one cannot be read; those before it were shown.
+    pub fn visit(
+        &self,
+        decompressor: &mut Decompressor,
+        mut look: impl FnMut(&Record<'_>),
+    ) -> Result<(), Error> {
+        let partition = || self.partition.clone();
+        // A fetch may begin in the middle of a batch; what is before was read before.
+        let mut look = |record: Record<'_>| {
+            if record.offset >= self.fetch_offset {
+                look(&record);
+            }
+        };
+        for entry in &self.entries {
+            match entry {
+                Entry::Batch(batch) => {
+                    let wrong = |source| Error::Batch { partition: partition(), source };
+                    for record in batch.records(decompressor).map_err(wrong)? {
+                        look(record.map_err(wrong)?);
+                    }
+                }
+                Entry::Legacy(set) => {
+                    let wrong = |source| Error::Legacy { partition: partition(), source };
+                    for record in set.records(decompressor).map_err(wrong)? {
+                        look(record.map_err(wrong)?);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+//! The consumer of records against the fake cluster.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kmirror_client::batch::{Codec, Decompressor, Record};
+use kmirror_client::consumer::{Config, Consumer, Error, Start};
+use kmirror_client::producer::{self, Producer};
+use kmirror_client::{Client, TopicPartition, group};
+use kmirror_fake::Cluster;
+
+const RECORDS: usize = 500;
+
+async fn client(cluster: &Cluster) -> Client {
+    let config = kmirror_client::Config::new(&cluster.bootstrap()).unwrap();
+    Client::connect(config).await.unwrap()
+}
+
+/// Writes `RECORDS` records, keyed by their number, at as many milliseconds after 1000.
+async fn fill(cluster: &Cluster, codec: Codec) {
+    let config = producer::Config { codec, batch_bytes: 700, ..producer::Config::default() };
+    let mut producer = Producer::try_new(client(cluster).await, config).unwrap();
+    for number in 0..RECORDS {
+        let text = number.to_string();
+        let record = Record::new(Some(text.as_bytes()), Some(text.as_bytes()));
+        let record = record.with_timestamp(1000 + i64::try_from(number).unwrap());
+        producer.send("orders", None, &record).await.unwrap();
+    }
+    producer.flush().await.unwrap();
+}
+
+fn all_from(cluster: &Cluster, start: Start) -> BTreeMap<TopicPartition, Start> {
+    let partitions = 0..cluster.partition_count("orders");
+    partitions.map(|index| (TopicPartition::new("orders", index), start)).collect()
+}
+
+/// Takes chunks until `count` records have come; their values as numbers, sorted.
+async fn take(consumer: &mut Consumer, count: usize) -> Vec<usize> {
+    let mut decompressor = Decompressor::new(1 << 20);
+    let mut numbers = Vec::new();
+    let taking = async {
+        while numbers.len() < count {
+            let chunk = consumer.next().await.unwrap();
+            let number = |record: &Record<'_>| {
+                let text = std::str::from_utf8(record.value.unwrap()).unwrap();
+                numbers.push(text.parse().unwrap());
+            };
+            chunk.visit(&mut decompressor, number).unwrap();
+        }
+    };
+    let taken = tokio::time::timeout(Duration::from_secs(20), taking).await;
+    assert!(taken.is_ok(), "only {} of {count} records came", numbers.len());
+    numbers.sort_unstable();
+    numbers
+}
+
+#[tokio::test]
+async fn what_was_written_is_read_whatever_the_codec() {
+    for codec in Codec::ALL {
+        let cluster = Cluster::builder().brokers(3).topic("orders", 4).start().await.unwrap();
+        fill(&cluster, codec).await;
+        let starts = all_from(&cluster, Start::Earliest);
+        let mut consumer =
+            Consumer::of(client(&cluster).await, Config::default(), starts).await.unwrap();
+        let expected: Vec<usize> = (0..RECORDS).collect();
+        assert_eq!(take(&mut consumer, RECORDS).await, expected, "{codec:?}");
+    }
+}
+
+#[tokio::test]
+async fn reading_begins_at_an_offset_in_the_middle_of_a_batch() {
+    let cluster = Cluster::builder().topic("orders", 1).start().await.unwrap();
+    fill(&cluster, Codec::None).await;
+    let starts = all_from(&cluster, Start::Offset(123));
+    let mut consumer =
+        Consumer::of(client(&cluster).await, Config::default(), starts).await.unwrap();
+    let expected: Vec<usize> = (123..RECORDS).collect();
+    assert_eq!(take(&mut consumer, expected.len()).await, expected);
+}
+
+#[tokio::test]
+async fn reading_begins_at_a_time() {
+    let cluster = Cluster::builder().topic("orders", 1).start().await.unwrap();
+    fill(&cluster, Codec::Lz4).await;
+    let starts = all_from(&cluster, Start::Time(1400));
+    let mut consumer =
+        Consumer::of(client(&cluster).await, Config::default(), starts).await.unwrap();
+    let numbers = take(&mut consumer, RECORDS - 400).await;
+    assert_eq!(numbers.last(), Some(&(RECORDS - 1)));
+    assert!(numbers.contains(&400), "the first record of that time is missing");
+}
+
+#[tokio::test]
+async fn a_group_goes_on_where_it_committed() {
+    let cluster = Cluster::builder().topic("orders", 1).start().await.unwrap();
+    fill(&cluster, Codec::None).await;
+    let group = || group::Config::new("readers").with_topics(["orders"]);
+    let fetch = kmirror_client::fetch::Config {
+        partition_bytes_max: 2000,
+        ..kmirror_client::fetch::Config::default()
+    };
+    let config = Config { fetch, ..Config::default() };
+    let mut first = Consumer::in_group(client(&cluster).await, config.clone(), group()).unwrap();
+    let read = take(&mut first, 50).await;
+    first.commit().await.unwrap();
+    first.leave().await;
+    let next = read.len();
+    assert!(next < RECORDS);
+    assert_eq!(cluster.committed_offset("readers", "orders", 0), i64::try_from(next).ok());
+    let mut second = Consumer::in_group(client(&cluster).await, config, group()).unwrap();
+    let expected: Vec<usize> = (next..RECORDS).collect();
+    assert_eq!(take(&mut second, expected.len()).await, expected);
+}
+
+#[tokio::test]
+async fn a_position_that_is_gone_starts_anew_where_it_was_told() {
+    let cluster = Cluster::builder().topic("orders", 1).start().await.unwrap();
+    fill(&cluster, Codec::None).await;
+    cluster.delete_records("orders", 0, 300).unwrap();
+    let starts = all_from(&cluster, Start::Offset(10));
+    let mut consumer =
+        Consumer::of(client(&cluster).await, Config::default(), starts).await.unwrap();
+    let expected: Vec<usize> = (300..RECORDS).collect();
+    assert_eq!(take(&mut consumer, expected.len()).await, expected);
+}
+
+#[tokio::test]
+async fn a_partition_that_does_not_exist_is_an_error_with_its_name() {
+    let cluster = Cluster::builder().topic("orders", 1).start().await.unwrap();
+    let client = client(&cluster).await;
+    let admin = kmirror_client::admin::Admin::new(client).with_timeout(Duration::from_millis(300));
+    let wanted = TopicPartition::new("orders", 9);
+    let answers = admin
+        .list_offsets(
+            &BTreeMap::from([(wanted.clone(), kmirror_client::admin::At::Earliest)]),
+            kmirror_client::Isolation::ReadCommitted,
+        )
+        .await
+        .unwrap();
+    let error = answers[&wanted].clone().unwrap_err();
+    let error = Error::Start { partition: wanted, source: error };
+    assert_eq!(error.to_string(), "find where to read orders-9");
+}
