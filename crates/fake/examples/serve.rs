@@ -1,5 +1,6 @@
-//! Starts a fake cluster on free ports (or from `PORT` on), prints its bootstrap servers on standard
-//! error and serves until interrupted: `cargo run -p kmirror-fake --example serve -- BROKERS [PORT]`.
+//! Starts a fake cluster on free ports (or from `PORT` on), prints its bootstrap servers on
+//! standard error and serves until interrupted: `cargo run -p kmirror-fake --example serve --
+//! BROKERS [PORT]`.
 
 use kmirror_fake::Cluster;
 

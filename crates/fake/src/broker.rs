@@ -1,8 +1,8 @@
 //! One broker: accepts connections and answers the requests on each, one after the other.
 //!
 //! Owned by the broker's task. Always true: answers leave in the order of their requests, a
-//! connection's requests never overlap (as `SocketServer` mutes a channel), and a stopped broker has
-//! no connection left.
+//! connection's requests never overlap (as `SocketServer` mutes a channel), and a stopped broker
+//! has no connection left.
 
 use std::sync::Arc;
 
@@ -36,10 +36,12 @@ pub(crate) async fn run(
         while connections.try_join_next().is_some() {}
         tokio::select! {
             accepted = accept(listener.as_ref()) => {
-                // An accept error is the peer's or a passing lack of descriptors; later ones may work.
+                // An accept error is the peer's or a passing lack of descriptors; later ones may
+                // work.
                 let Ok(stream) = accepted else { continue };
                 if connections.len() < shared.settings.connections_max {
-                    let host = stream.peer_addr().map_or_else(|_| "?".to_owned(), |a| a.ip().to_string());
+                    let peer = stream.peer_addr();
+                    let host = peer.map_or_else(|_| "?".to_owned(), |at| at.ip().to_string());
                     let connection = Connection::new(&shared, broker, host);
                     connections.spawn(connection.serve(stream));
                 }

@@ -152,8 +152,9 @@ impl Builder {
         self
     }
 
-    /// Whether consumers may fetch from followers and are sent to one in their rack (KIP-392), as with
-    /// `RackAwareReplicaSelector`. Default false: a fetch at a follower is NOT_LEADER_OR_FOLLOWER.
+    /// Whether consumers may fetch from followers and are sent to one in their rack (KIP-392), as
+    /// with `RackAwareReplicaSelector`. Default false: a fetch at a follower is
+    /// NOT_LEADER_OR_FOLLOWER.
     #[must_use]
     pub fn follower_fetch(mut self, allowed: bool) -> Builder {
         self.settings.follower_fetch = allowed;

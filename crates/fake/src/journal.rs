@@ -1,6 +1,7 @@
 //! Remembers the requests a cluster received, for assertions.
 //!
-//! Owned by the cluster. Always true: at most `KEPT` requests are kept, the newest; counters are exact.
+//! Owned by the cluster. Always true: at most `KEPT` requests are kept, the newest; counters are
+//! exact.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! The only place where the fake starts tasks: each broker is one task that owns its connections.
 //!
-//! Always true: aborting a broker's task ends every connection it serves, because the set of them is
-//! dropped with it, and dropping the last [`crate::Cluster`] aborts every broker.
+//! Always true: aborting a broker's task ends every connection it serves, because the set of them
+//! is dropped with it, and dropping the last [`crate::Cluster`] aborts every broker.
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -1,8 +1,9 @@
-//! The transaction coordinator: producer ids, epochs, which partitions a transaction touched, its end.
+//! The transaction coordinator: producer ids, epochs, which partitions a transaction touched, its
+//! end.
 //!
-//! Owned by the cluster state, which holds the lock; the rules are `TransactionCoordinator`'s. Always
-//! true: a transaction ends in one step here (markers are written under the same lock), so the states
-//! PrepareCommit and PrepareAbort are never seen.
+//! Owned by the cluster state, which holds the lock; the rules are `TransactionCoordinator`'s.
+//! Always true: a transaction ends in one step here (markers are written under the same lock), so
+//! the states PrepareCommit and PrepareAbort are never seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -61,8 +62,8 @@ impl Coordinator {
         Producer { id, epoch: 0 }
     }
 
-    /// Whether a transactional batch for this partition belongs to an announced transaction. Releases
-    /// before KIP-890 did not look.
+    /// Whether a transactional batch for this partition belongs to an announced transaction.
+    /// Releases before KIP-890 did not look.
     pub(crate) fn verify(
         &self,
         id: &str,
@@ -240,8 +241,8 @@ impl State {
         }
     }
 
-    /// The next epoch, or a new producer id after the last one. The open transaction's markers carry
-    /// the new epoch, so that the old producer is fenced in every partition.
+    /// The next epoch, or a new producer id after the last one. The open transaction's markers
+    /// carry the new epoch, so that the old producer is fenced in every partition.
     fn bump(&mut self, id: &str) -> Result<Producer, ResponseError> {
         let coordinator = &mut self.transactions;
         let Some(transaction) = coordinator.transactions.get_mut(id) else {

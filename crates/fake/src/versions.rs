@@ -1,14 +1,15 @@
 //! Which versions of which APIs the cluster serves, and how to look like an older release.
 //!
-//! Owned by the cluster. Always true: a served range lies inside what `kafka-protocol` can decode and
-//! what this crate implements.
+//! Owned by the cluster. Always true: a served range lies inside what `kafka-protocol` can decode
+//! and what this crate implements.
 
 use std::collections::BTreeMap;
 
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::VersionRange;
 
-/// The broker release that the cluster looks like: the versions it offers and the checks that changed.
+/// The broker release that the cluster looks like: the versions it offers and the checks that
+/// changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[non_exhaustive]
 pub enum Release {
@@ -64,8 +65,13 @@ impl Versions {
         self.served.get(&api).is_some_and(|range| (range.min..=range.max).contains(&version))
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (i16, VersionRange)> {
-        self.served.iter().map(|(api, range)| (*api, *range))
+    /// What ApiVersions says. Produce starts at 0 there although 0 to 2 are not served: librdkafka
+    /// compresses only for a broker that offers v0, so 4.x brokers say the same (KAFKA-18659).
+    pub(crate) fn advertised(&self) -> impl Iterator<Item = (i16, VersionRange)> {
+        self.served.iter().map(|(api, range)| {
+            let min = if *api == ApiKey::Produce as i16 { 0 } else { range.min };
+            (*api, VersionRange { min, max: range.max })
+        })
     }
 }
 

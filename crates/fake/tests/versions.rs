@@ -51,9 +51,11 @@ async fn offered<Q: Request>(cluster: &Cluster) -> RangeInclusive<i16> {
     let mut client = Client::new(cluster, 1);
     let versions = client.call(0, ApiVersionsRequest::default()).await;
     let found = versions.api_keys.iter().find(|api| api.api_key == Q::KEY);
-    // A range is also bounded by what the request struct of this test can encode.
+    // A range is also bounded by what the request structs can encode: Produce is offered from v0
+    // on.
     let max = Q::VERSIONS.max;
-    found.map_or(1..=0, |api| api.min_version..=api.max_version.min(max))
+    let found = found.map_or((0, -1), |api| (api.min_version, api.max_version));
+    found.0.max(Q::VERSIONS.min)..=found.1.min(max)
 }
 
 /// Calls every offered version with what `build` makes of it.

@@ -1,7 +1,7 @@
 //! ApiVersions v0 to v4 (KIP-35, KIP-482, KIP-511).
 //!
-//! Served: the ranges of the emulated release, as lowered by the test; an unknown version is answered
-//! in v0 with UNSUPPORTED_VERSION and the ranges. Left out: features and their epochs.
+//! Served: the ranges of the emulated release, as lowered by the test; an unknown version is
+//! answered in v0 with UNSUPPORTED_VERSION and the ranges. Left out: features and their epochs.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
@@ -13,7 +13,7 @@ use crate::error::Error;
 pub(crate) fn handle(mut call: Call<'_>) -> Result<Reply, Error> {
     let versions = call.shared.versions();
     let is_served = versions.serves(ApiKey::ApiVersions as i16, call.version());
-    let ranges = versions.iter().map(|(api, range)| {
+    let ranges = versions.advertised().map(|(api, range)| {
         ApiVersion::default()
             .with_api_key(api)
             .with_min_version(range.min)

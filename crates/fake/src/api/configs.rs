@@ -1,8 +1,8 @@
 //! DescribeConfigs v1 to v4, AlterConfigs v0 to v2, IncrementalAlterConfigs v0 to v1.
 //!
-//! Served: topics and brokers (broker settings are stored and shown but change nothing except what is
-//! named in the crate's documentation), set, delete, append and subtract. Left out: loggers, client
-//! metrics, synonyms, documentation, checking values.
+//! Served: topics and brokers (broker settings are stored and shown but change nothing except what
+//! is named in the crate's documentation), set, delete, append and subtract. Left out: loggers,
+//! client metrics, synonyms, documentation, checking values.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;

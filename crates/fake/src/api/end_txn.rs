@@ -1,5 +1,5 @@
-//! EndTxn v0 to v4: commits or aborts, writing the markers before it answers. Left out: the epoch bump
-//! of v5 (KIP-890 part 2).
+//! EndTxn v0 to v4: commits or aborts, writing the markers before it answers. Left out: the epoch
+//! bump of v5 (KIP-890 part 2).
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{EndTxnRequest, EndTxnResponse};

@@ -1,10 +1,11 @@
 //! Fetch v4 to v17.
 //!
-//! Served: incremental sessions (KIP-227), long polls with min bytes and max wait, both isolations with
-//! the aborted list and the last stable offset, leader epochs, diverging epochs (KIP-595), topic ids
-//! (v13), the current leader (v12) and its endpoint (v16), cut trailing batches and at least one whole
-//! batch (KIP-74), fetching from followers and preferred replicas if the cluster was built with it.
-//! Left out: replica fetches, throttling, down-conversion (the log holds v2 batches only).
+//! Served: incremental sessions (KIP-227), long polls with min bytes and max wait, both isolations
+//! with the aborted list and the last stable offset, leader epochs, diverging epochs (KIP-595),
+//! topic ids (v13), the current leader (v12) and its endpoint (v16), cut trailing batches and at
+//! least one whole batch (KIP-74), fetching from followers and preferred replicas if the cluster
+//! was built with it. Left out: replica fetches, throttling, down-conversion (the log holds v2
+//! batches only).
 
 pub(crate) mod encode;
 pub(crate) mod session;
@@ -84,8 +85,8 @@ pub(crate) async fn handle(call: Call<'_>) -> Result<Reply, Error> {
 
 /// Reads until there is enough, an error, or no time left.
 ///
-/// The waiter is registered under the lock that saw too little, and a permit is kept by `notify_one`:
-/// an append between the unlock and the await still wakes this poll.
+/// The waiter is registered under the lock that saw too little, and a permit is kept by
+/// `notify_one`: an append between the unlock and the await still wakes this poll.
 async fn poll(call: &Call<'_>, wanted: &[Wanted], terms: &Terms) -> Vec<Found> {
     loop {
         {

@@ -1,7 +1,7 @@
 //! JoinGroup v0 to v9.
 //!
-//! Served: KIP-394 (member id first, v4), static members (KIP-345, v5), skipping the assignment (v9).
-//! Left out: the KIP-848 protocol. The answer waits until the join phase ends.
+//! Served: KIP-394 (member id first, v4), static members (KIP-345, v5), skipping the assignment
+//! (v9). Left out: the KIP-848 protocol. The answer waits until the join phase ends.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;

@@ -1,4 +1,5 @@
-//! ListGroups v0 to v5: the groups this broker coordinates, by state (v4) and type (v5, all classic).
+//! ListGroups v0 to v5: the groups this broker coordinates, by state (v4) and type (v5, all
+//! classic).
 
 use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::{GroupId, ListGroupsRequest, ListGroupsResponse};

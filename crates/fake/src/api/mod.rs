@@ -1,7 +1,7 @@
 //! Takes a request to the file of its API and its answer back to bytes.
 //!
-//! One file per API. Always true: a version outside the served range closes the connection, except for
-//! ApiVersions, which answers with what is served (KIP-511).
+//! One file per API. Always true: a version outside the served range closes the connection, except
+//! for ApiVersions, which answers with what is served (KIP-511).
 
 pub(crate) mod add_offsets_to_txn;
 pub(crate) mod add_partitions_to_txn;

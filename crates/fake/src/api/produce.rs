@@ -1,9 +1,9 @@
 //! Produce v3 to v11.
 //!
-//! Served: everything a broker validates (see `log/validate.rs`), idempotence, transactions that were
-//! announced with AddPartitionsToTxn, acks 0, 1 and all, min.insync.replicas, record errors (v8),
-//! the current leader on NOT_LEADER_OR_FOLLOWER (v10). Left out: quotas; the implicit partition
-//! registration of v12 (KIP-890 part 2) and topic ids of v13 are not offered.
+//! Served: everything a broker validates (see `log/validate.rs`), idempotence, transactions that
+//! were announced with AddPartitionsToTxn, acks 0, 1 and all, min.insync.replicas, record errors
+//! (v8), the current leader on NOT_LEADER_OR_FOLLOWER (v10). Left out: quotas; the implicit
+//! partition registration of v12 (KIP-890 part 2) and topic ids of v13 are not offered.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_response::{
@@ -53,7 +53,8 @@ pub(crate) fn handle(call: &Call<'_>) -> Result<Reply, Error> {
     if acks == 0 {
         let failed = response.responses.iter().flat_map(|topic| &topic.partition_responses);
         if failed.into_iter().any(|partition| partition.error_code != 0) {
-            // Nobody can be told: a real broker closes the connection so that metadata is refreshed.
+            // Nobody can be told: a real broker closes the connection so that metadata is
+            // refreshed.
             return Err(Error::Frame { reason: "produce with acks 0 failed" });
         }
         return Ok(None);

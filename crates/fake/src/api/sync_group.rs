@@ -1,6 +1,7 @@
 //! SyncGroup v0 to v5.
 //!
-//! Served: static members (v3), the protocol check of v5. The answer waits for the leader's assignment.
+//! Served: static members (v3), the protocol check of v5. The answer waits for the leader's
+//! assignment.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};

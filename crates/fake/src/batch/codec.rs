@@ -1,6 +1,7 @@
 //! Compression as brokers and clients of Kafka frame it: gzip, xerial snappy, LZ4 frames, zstd.
 //!
-//! Owned by the batch module. Always true: decompression never yields more than the limit it is given.
+//! Owned by the batch module. Always true: decompression never yields more than the limit it is
+//! given.
 
 use std::io::{Read, Write};
 

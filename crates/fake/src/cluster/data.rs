@@ -164,8 +164,9 @@ impl Cluster {
         Ok(written.appended.base_offset)
     }
 
-    /// Appends a v2 batch as it is, checked for nothing but its length: control batches, gaps, empty
-    /// batches, wrong checksums. Base offset and leader epoch are stamped; returns the base offset.
+    /// Appends a v2 batch as it is, checked for nothing but its length: control batches, gaps,
+    /// empty batches, wrong checksums. Base offset and leader epoch are stamped; returns the base
+    /// offset.
     ///
     /// # Errors
     /// [`Error::Batch`] for bytes that are not one batch; [`Error::UnknownPartition`].

@@ -46,8 +46,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Freezes a broker: connections stay open and are accepted, nothing is handled or answered. The
-    /// cluster still counts it as alive.
+    /// Freezes a broker: connections stay open and are accepted, nothing is handled or answered.
+    /// The cluster still counts it as alive.
     ///
     /// # Errors
     /// [`Error::UnknownBroker`].
@@ -80,7 +80,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Makes `broker` lead the partition in a new leader epoch; it becomes a replica if it was none.
+    /// Makes `broker` lead the partition in a new leader epoch; it becomes a replica if it was
+    /// none.
     ///
     /// # Errors
     /// [`Error::UnknownBroker`], [`Error::UnknownPartition`].

@@ -1,8 +1,8 @@
 //! Consumer groups of the classic protocol, as `GroupCoordinator` and `GroupMetadata` run them.
 //!
-//! Owned by the cluster state, which holds the lock. Pure state: time is an argument, waiting members
-//! hold the other end of a oneshot. Always true: a group's generation only grows, and a member waits
-//! for at most one join or one sync.
+//! Owned by the cluster state, which holds the lock. Pure state: time is an argument, waiting
+//! members hold the other end of a oneshot. Always true: a group's generation only grows, and a
+//! member waits for at most one join or one sync.
 
 pub(crate) mod join;
 pub(crate) mod membership;

@@ -1,7 +1,7 @@
 //! The log cleaner as one call: keeps the last record of each key, leaves gaps and empty batches.
 //!
-//! Owned by the log. Always true: the batch at the end of the log is never cleaned (it stands for the
-//! active segment), nothing at or above the last stable offset is, and offsets never change.
+//! Owned by the log. Always true: the batch at the end of the log is never cleaned (it stands for
+//! the active segment), nothing at or above the last stable offset is, and offsets never change.
 
 use std::collections::HashMap;
 

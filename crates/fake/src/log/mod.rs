@@ -1,8 +1,8 @@
 //! One partition's log: batches in offset order, in memory.
 //!
-//! Owned by the cluster state, which holds the lock. Always true: batches do not overlap and ascend,
-//! `start_offset <= stable_offset() <= next_offset`, and nothing is replicated: the high watermark is
-//! the log's end.
+//! Owned by the cluster state, which holds the lock. Always true: batches do not overlap and
+//! ascend, `start_offset <= stable_offset() <= next_offset`, and nothing is replicated: the high
+//! watermark is the log's end.
 
 pub(crate) mod compact;
 pub(crate) mod producers;

@@ -1,7 +1,8 @@
 //! What a partition remembers of its producers: epochs, the last five batches, open transactions.
 //!
-//! Owned by the log; the rules are `ProducerStateManager`'s and `ProducerAppendInfo`'s. Always true:
-//! `check` changes nothing and `record` follows an append, so a rejected batch leaves no trace.
+//! Owned by the log; the rules are `ProducerStateManager`'s and `ProducerAppendInfo`'s. Always
+//! true: `check` changes nothing and `record` follows an append, so a rejected batch leaves no
+//! trace.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -1,7 +1,7 @@
 //! Bytes to requests and responses to bytes.
 //!
-//! Owned by the broker's connection loop. Always true: no length from the wire is allocated before it
-//! is bounded, and stored batches leave without being copied unless they are small.
+//! Owned by the broker's connection loop. Always true: no length from the wire is allocated before
+//! it is bounded, and stored batches leave without being copied unless they are small.
 
 pub(crate) mod gather;
 pub(crate) mod header;
@@ -20,7 +20,8 @@ const FIRST_RESERVE_BYTES: usize = 1 << 20;
 /// Reads one length-prefixed frame; `None` at the end of the stream between frames.
 ///
 /// # Errors
-/// [`Error::Frame`] for a length outside 1 to `bytes_max`; [`Error::Connection`] when it is cut short.
+/// [`Error::Frame`] for a length outside 1 to `bytes_max`; [`Error::Connection`] when it is cut
+/// short.
 pub(crate) async fn read_frame<S: AsyncRead + Unpin>(
     stream: &mut S,
     bytes_max: usize,

@@ -1,12 +1,13 @@
-//! Walks a request body before it is decoded and refuses counts and lengths that its bytes do not bear.
+//! Walks a request body before it is decoded and refuses counts and lengths that its bytes do not
+//! bear.
 //!
-//! Owned by the wire module. `kafka-protocol` reserves what an array's count claims; a frame of twenty
-//! bytes could make it ask for gigabytes and abort the process. Always true: a body that passes holds
-//! every element it claims, and nothing after them.
+//! Owned by the wire module. `kafka-protocol` reserves what an array's count claims; a frame of
+//! twenty bytes could make it ask for gigabytes and abort the process. Always true: a body that
+//! passes holds every element it claims, and nothing after them.
 //!
-//! Shapes are written as in Kafka's message definitions, in field order: a digit is so many bytes, `s`
-//! a string, `b` bytes, `u` a UUID, `[..]` an array of scalars, `{..}` an array of structs, and `@a-b`
-//! or `@a+` the versions that have the field.
+//! Shapes are written as in Kafka's message definitions, in field order: a digit is so many bytes,
+//! `s` a string, `b` bytes, `u` a UUID, `[..]` an array of scalars, `{..}` an array of structs, and
+//! `@a-b` or `@a+` the versions that have the field.
 
 use std::collections::HashMap;
 use std::iter::Peekable;

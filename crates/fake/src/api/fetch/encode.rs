@@ -1,7 +1,7 @@
 //! Encodes fetch responses by hand, so that stored batches are referred to and not copied.
 //!
-//! Owned by the Fetch API. Always true: the bytes are those `kafka-protocol` would write, which a test
-//! checks for every version served.
+//! Owned by the Fetch API. Always true: the bytes are those `kafka-protocol` would write, which a
+//! test checks for every version served.
 
 use bytes::{BufMut, BytesMut};
 use kafka_protocol::error::ResponseError;

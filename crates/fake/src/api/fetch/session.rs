@@ -1,8 +1,8 @@
 //! Incremental fetch sessions (KIP-227), as `FetchSession` and `FetchManager` keep them.
 //!
 //! Owned by the cluster, beside the state and under its own lock, which is never taken while the
-//! state's is wanted for long. Always true: a session's partitions that returned data go to the end, so
-//! that none starves, and at most [`SESSIONS_MAX`] sessions exist; the oldest goes first.
+//! state's is wanted for long. Always true: a session's partitions that returned data go to the
+//! end, so that none starves, and at most [`SESSIONS_MAX`] sessions exist; the oldest goes first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
