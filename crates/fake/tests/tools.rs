@@ -128,7 +128,7 @@ async fn kafkas_own_tools_create_produce_consume_and_describe() {
     assert_eq!(read, written);
 
     let ends = run(java(&cluster, "org.apache.kafka.tools.GetOffsetShell", &["--topic", "t"]), "");
-    let total: i64 = ends.await.lines().map(|line| end_offset(line)).sum();
+    let total: i64 = ends.await.lines().map(end_offset).sum();
     assert_eq!(total, 400);
     let groups = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
     let described = run(java(&cluster, groups, &["--describe", "--group", "g"]), "").await;
