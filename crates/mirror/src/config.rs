@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kmirror_client::config::Config as Cluster;
+use kmirror_client::group::Assignor;
+pub use kmirror_client::group::slot::Slot;
 
 use crate::error::Error;
 use crate::policy::filter::Selection;
@@ -67,7 +69,7 @@ pub enum Ownership {
     /// the partitions out and keeps the positions, as MirrorMaker does.
     Group(Group),
     /// This process owns every matching partition. Positions are committed to the named group on the
-    /// source without joining it, or kept nowhere: then every run begins at [`Config::start`].
+    /// source without being its member, or kept nowhere: then every run begins at [`Config::start`].
     Alone {
         /// The group whose committed offsets are the positions.
         group_id: Option<Arc<str>>,
@@ -80,16 +82,25 @@ pub enum Ownership {
 pub struct Group {
     /// The group's id (`group.id`).
     pub id: Arc<str>,
-    /// Static membership (`group.instance.id`); stream `i` appends `-i`. Default: none.
+    /// A name that survives a restart (`group.instance.id`, KIP-345); stream `i` appends `-i`.
+    /// Default: none.
     pub instance_id: Option<Arc<str>>,
-    /// Silence after which the coordinator gives a member up (`session.timeout.ms`). Default 45 s.
+    /// A slot of this host that gives members their names, unless [`instance_id`](Self::instance_id)
+    /// does: a process that was killed takes its old place at once. Default: none.
+    pub slot: Option<Slot>,
+    /// Silence after which the coordinator gives a static member up (`session.timeout.ms`).
+    /// Default 45 s.
     pub session_timeout: Duration,
+    /// The same for a dynamic member. Default 10 s: one that died is in its successor's way for this
+    /// long.
+    pub session_timeout_dynamic: Duration,
     /// Time a member has to rejoin, hence to flush (`max.poll.interval.ms`). Default 60 s.
     pub rebalance_timeout: Duration,
     /// Time between heartbeats (`heartbeat.interval.ms`). Default 3 s.
     pub heartbeat_interval: Duration,
-    /// Names of the assignment strategies in order of preference
-    /// (`partition.assignment.strategy`): `cooperative-sticky`, `range`, `roundrobin`.
+    /// Ways to share partitions out by name, the preferred one first
+    /// (`partition.assignment.strategy`): `cooperative-sticky`, `sticky`, `range`, `roundrobin`.
+    /// Default: the first.
     pub assignors: Vec<Arc<str>>,
 }
 
@@ -99,10 +110,12 @@ impl Group {
         Group {
             id: id.into(),
             instance_id: None,
+            slot: None,
             session_timeout: Duration::from_secs(45),
+            session_timeout_dynamic: Duration::from_secs(10),
             rebalance_timeout: Duration::from_secs(60),
             heartbeat_interval: Duration::from_secs(3),
-            assignors: vec!["cooperative-sticky".into()],
+            assignors: vec![Assignor::CooperativeSticky.name().into()],
         }
     }
 }
@@ -146,6 +159,15 @@ pub enum Isolation {
     ReadCommitted,
     /// All, as Kafka's consumer does by default and so MirrorMaker did.
     ReadUncommitted,
+}
+
+impl From<Isolation> for kmirror_client::isolation::Isolation {
+    fn from(isolation: Isolation) -> Self {
+        match isolation {
+            Isolation::ReadCommitted => Self::ReadCommitted,
+            Isolation::ReadUncommitted => Self::ReadUncommitted,
+        }
+    }
 }
 
 /// Writing to the destination.
@@ -378,7 +400,16 @@ impl Group {
         if self.assignors.is_empty() {
             return Err(wrong("group.assignors", "there is none"));
         }
-        Ok(())
+        self.assignors().map(drop)
+    }
+
+    /// The assignors by their names.
+    pub(crate) fn assignors(&self) -> Result<Vec<Assignor>, Error> {
+        let assignor = |name: &Arc<str>| {
+            let unknown = || wrong("group.assignors", &format!("there is none called {name}"));
+            Assignor::from_name(name).ok_or_else(unknown)
+        };
+        self.assignors.iter().map(assignor).collect()
     }
 }
 
@@ -426,6 +457,13 @@ mod tests {
     fn the_defaults_are_valid() {
         config().validate().unwrap();
         config().with_group(Group::new("mirror")).validate().unwrap();
+    }
+
+    #[test]
+    fn an_unknown_assignor_is_refused() {
+        let mut group = Group::new("mirror");
+        group.assignors = vec!["range".into(), "fair".into()];
+        assert_eq!(setting(&config().with_group(group)), "group.assignors");
     }
 
     #[test]

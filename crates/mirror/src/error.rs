@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kmirror_client::{ErrorCode, TopicPartition};
+use kmirror_client::TopicPartition;
 
 /// Which of the two clusters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,6 +78,18 @@ pub enum Error {
         /// What it said.
         message: String,
     },
+    /// The consumer group on the source refuses this member for good.
+    #[error("the consumer group on the source")]
+    Group {
+        /// Why.
+        source: kmirror_client::group::Error,
+    },
+    /// The producer cannot be set up.
+    #[error("the producer")]
+    Producer {
+        /// Why.
+        source: kmirror_client::produce::Error,
+    },
     /// The operating system refused a thread or a runtime.
     #[error("start {thread}: {reason}")]
     Thread {
@@ -93,6 +105,8 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Cluster { source, .. } => source.is_retryable(),
+            Error::Group { source } => source.is_retryable(),
+            Error::Producer { source } => source.is_retryable(),
             Error::Thread { .. } => true,
             Error::Config { .. }
             | Error::SameCluster { .. }
@@ -138,10 +152,12 @@ pub enum Halt {
         reason: String,
     },
     /// One record is larger than the destination takes.
-    #[error("the record at offset {offset} is too large for the destination ({bytes} bytes)")]
+    #[error("a record too large for the destination ({bytes} bytes) at {}", place(*first, *last))]
     Oversize {
-        /// Its offset.
-        offset: i64,
+        /// The first offset it may have.
+        first: i64,
+        /// The last offset it may have; the same where its place is known.
+        last: i64,
         /// The bytes of the batch that holds it alone.
         bytes: usize,
     },
@@ -152,14 +168,14 @@ pub enum Halt {
         offset: i64,
     },
     /// The destination refuses the batch for ever.
-    #[error("the destination refuses the batch at offset {offset}: {code}{}", detail(message))]
+    #[error("the destination refuses records at {}: {rejection}", place(*first, *last))]
     Rejected {
-        /// The batch's first offset.
-        offset: i64,
-        /// The broker's answer.
-        code: ErrorCode,
-        /// The broker's words, if any.
-        message: Option<Arc<str>>,
+        /// The first offset of the batch.
+        first: i64,
+        /// Its last.
+        last: i64,
+        /// The broker's answer, and its words if it had any.
+        rejection: String,
     },
     /// The mirror's own client cannot go on with this partition.
     #[error("{what}: {reason}")]
@@ -187,8 +203,20 @@ impl Halt {
     }
 }
 
-fn detail(message: &Option<Arc<str>>) -> String {
-    message.as_ref().map_or_else(String::new, |message| format!(" ({message})"))
+/// An error with its causes, in words: for what is shown where no error can be carried.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        words.push_str(": ");
+        words.push_str(&next.to_string());
+        cause = next.source();
+    }
+    words
+}
+
+fn place(first: i64, last: i64) -> String {
+    if first == last { format!("offset {first}") } else { format!("offsets {first} to {last}") }
 }
 
 #[cfg(test)]

@@ -1,4 +1,22 @@
-//! The values that flow from stage to stage.
+//! The values that flow from stage to stage, by value: `Assignment`, then what the client fetched, then
+//! [`Routed`], then [`Produced`]. Nothing can be committed that was not produced, since only
+//! [`Produced`] carries a [`Span`] to acknowledge.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kmirror_client::TopicPartition;
+use kmirror_client::batch::Outgoing;
+use kmirror_client::budget::Lease;
+
+use crate::error::Halt;
+use crate::stage::commit::Span;
+use crate::status::Cell;
+
+/// Which life of a partition within a stream a value belongs to. A rewind, a move or a halt begins a new
+/// one; values of older ones are dropped wherever they turn up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Generation(pub u64);
 
 /// How a batch got from the source's form to the destination's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,15 +54,15 @@ macro_rules! ways {
 
         impl Way {
             /// All of them, in the order of their numbers.
-            pub const ALL: &'static [Way] = &[$(Way::$name,)*];
+            pub(crate) const ALL: &'static [Way] = &[$(Way::$name,)*];
 
             /// The path.
-            pub fn path(self) -> Path {
+            pub(crate) fn path(self) -> Path {
                 match self { $(Way::$name => Path::$path,)* }
             }
 
             /// The word for the reason.
-            pub fn reason(self) -> &'static str {
+            pub(crate) fn reason(self) -> &'static str {
                 match self { $(Way::$name => $reason,)* }
             }
         }
@@ -78,4 +96,149 @@ ways! {
     Refused => Split, "refused";
     /// Its format is version 0 or 1.
     Format => Legacy, "format";
+}
+
+/// Source offsets, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Offsets {
+    /// The first.
+    pub(crate) first: i64,
+    /// The last.
+    pub(crate) last: i64,
+}
+
+impl Offsets {
+    /// Both halves when `count` records from the front go to the first, if `records` records fill the
+    /// range without a gap; the whole range twice if nobody can say.
+    pub(crate) fn split(self, records: i32, count: i32) -> (Offsets, Offsets) {
+        if self.last - self.first + 1 != i64::from(records) {
+            return (self, self);
+        }
+        let middle = self.first + i64::from(count);
+        (Offsets { last: middle - 1, ..self }, Offsets { first: middle, ..self })
+    }
+}
+
+/// One batch for one destination partition.
+#[derive(Debug)]
+pub(crate) struct Parcel {
+    /// The destination partition's number.
+    pub(crate) partition: i32,
+    /// The batch.
+    pub(crate) outgoing: Outgoing,
+    /// How it came to be.
+    pub(crate) way: Way,
+    /// The source offsets its records are among.
+    pub(crate) offsets: Offsets,
+}
+
+/// What became of consecutive source offsets: all parcels that must be acknowledged before the position
+/// may pass `next_offset`.
+#[derive(Debug)]
+pub(crate) struct Section {
+    /// The source offset after the last one covered.
+    pub(crate) next_offset: i64,
+    /// The parcels; none when nothing of it is mirrored.
+    pub(crate) parcels: Vec<Parcel>,
+}
+
+/// A fetched stretch of one source partition, ready to be produced.
+#[derive(Debug, Default)]
+pub(crate) struct Routed {
+    /// In the order of their offsets.
+    pub(crate) sections: Vec<Section>,
+    /// Records the policy left out.
+    pub(crate) skipped: Vec<Skipped>,
+    /// Records that are mirrored or left out on purpose.
+    pub(crate) records: i64,
+    /// Entries whose records were read.
+    pub(crate) decompressed: u32,
+    /// Why nothing after the last section could be routed.
+    pub(crate) halt: Option<Halt>,
+}
+
+impl Routed {
+    /// How far it reaches, if anywhere.
+    pub(crate) fn end(&self) -> Option<i64> {
+        self.sections.last().map(|section| section.next_offset)
+    }
+}
+
+/// A record that is not mirrored because the policy says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Skipped {
+    /// Its source offset.
+    pub(crate) offset: i64,
+    /// Why: `null_key`, `oversize`, `rejected`.
+    pub(crate) reason: &'static str,
+    /// The bytes of key and value.
+    pub(crate) bytes: usize,
+}
+
+/// One life of a source partition within a stream: from an assignment or a rewind to the next. What
+/// belongs to an ended life is dropped wherever it turns up.
+#[derive(Debug)]
+pub(crate) struct Life {
+    /// The source partition.
+    pub(crate) partition: TopicPartition,
+    /// Which life.
+    pub(crate) generation: Generation,
+    /// Its figures.
+    pub(crate) cell: Arc<Cell>,
+    ended: AtomicBool,
+}
+
+impl Life {
+    /// A life that begins.
+    pub(crate) fn new(partition: TopicPartition, generation: Generation, cell: Arc<Cell>) -> Life {
+        Life { partition, generation, cell, ended: AtomicBool::new(false) }
+    }
+
+    /// Ends it, for good.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it goes on.
+    pub(crate) fn is_current(&self) -> bool {
+        !self.ended.load(Ordering::Relaxed)
+    }
+}
+
+/// What is acknowledged, and freed, once a parcel is written.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    /// Whose it is.
+    pub(crate) life: Arc<Life>,
+    /// The section it is a parcel of.
+    pub(crate) span: Span,
+    /// Freed when the last parcel of the fetch is done with.
+    pub(crate) lease: Arc<Lease>,
+}
+
+/// What became of a parcel: the news the produce stage has for the stream.
+#[derive(Debug)]
+pub(crate) enum Produced {
+    /// It is written, or left out by policy: its spans may be acknowledged.
+    Acknowledged {
+        /// Whose it was.
+        life: Arc<Life>,
+        /// What to acknowledge.
+        spans: Vec<Span>,
+    },
+    /// Something of this life may be missing or out of order at the destination: it has to begin again
+    /// from its position.
+    Restart {
+        /// Whose.
+        life: Arc<Life>,
+        /// Why.
+        why: String,
+    },
+    /// The destination will never take it.
+    Halted {
+        /// Whose.
+        life: Arc<Life>,
+        /// Why.
+        halt: Halt,
+    },
 }

@@ -2,14 +2,18 @@
 //! goes through with its header patched, compressed as its producer made it.
 
 pub mod config;
+mod control;
 pub mod error;
+mod flow;
 pub mod metrics;
 mod mirror;
 pub mod policy;
+mod positions;
 pub mod shutdown;
+mod stage;
 pub mod status;
-
-mod flow;
+mod stream;
+mod supervisor;
 
 pub use config::Config;
 pub use error::{End, Error, Halt};

@@ -1,15 +1,21 @@
 //! The mirror as its embedder sees it: [`Mirror::build`], [`Mirror::run`], [`Mirror::status`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use kmirror_client::{Client, TopicPartition};
+use kmirror_client::budget::Budget;
+use kmirror_client::{Client, TopicPartition, clock};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::control::plan::Plan;
+use crate::control::topics::Topics;
 use crate::error::{End, Error, Halt};
 use crate::metrics::Metrics;
-use crate::shutdown::{self, Phase, Shutdown, Trigger};
-use crate::status::{self, Board, Status, Totals};
+use crate::shutdown::{self, Phase as Ending, Shutdown, Trigger};
+use crate::status::{self, Board, Phase, Status, Totals};
+use crate::supervisor::{Common, Streams};
 
 /// One mirror: from one source cluster to one destination cluster.
 #[derive(Debug)]
@@ -18,6 +24,8 @@ pub struct Mirror {
     source: Client,
     destination: Client,
     board: Arc<Board>,
+    budget: Budget,
+    built_at: Instant,
     trigger: Trigger,
     status: watch::Sender<Arc<Status>>,
 }
@@ -82,26 +90,85 @@ impl Mirror {
         let board = Arc::new(Board::new(Arc::new(Metrics::new())));
         let status = watch::Sender::new(Arc::new(status::starting(&source, &destination)));
         let (trigger, _) = shutdown::channel();
-        Ok(Mirror { config: Arc::new(config), source, destination, board, trigger, status })
+        let budget = Budget::new(usize::try_from(config.memory_bytes).unwrap_or(usize::MAX));
+        Ok(Mirror {
+            config: Arc::new(config),
+            source,
+            destination,
+            board,
+            budget,
+            built_at: clock::now(),
+            trigger,
+            status,
+        })
     }
 
     /// Mirrors until `shutdown` asks for an end, [`Mirror::stop`] is called, or everything asked for is
-    /// done. Not cancel-safe: dropping the future aborts.
+    /// done. To be called once, on the runtime the mirror was built on; the data moves on threads of its
+    /// own. Not cancel-safe: dropping the future asks for an abort and does not wait for it.
     ///
     /// # Errors
     /// [`Error`] when the mirror as a whole cannot go on. The trouble of single partitions is in the
     /// [`Report`] and the [`Status`].
-    pub async fn run(&self, mut shutdown: Shutdown) -> Result<Report, Error> {
-        let mut stop = self.trigger.subscribe();
-        tokio::select! {
-            () = shutdown.reached(Phase::Draining) => {}
-            () = stop.reached(Phase::Draining) => {}
-        }
-        let totals = self.board.read().totals;
-        Ok(Report { totals, halted: Vec::new(), unfinished: Vec::new(), end: Ended::Drained })
+    pub async fn run(&self, shutdown: Shutdown) -> Result<Report, Error> {
+        let abort = AbortOnDrop(Some(&self.trigger));
+        let (plans, published) = watch::channel(Arc::new(Plan::default()));
+        let common = Common {
+            config: Arc::clone(&self.config),
+            board: Arc::clone(&self.board),
+            budget: self.budget.clone(),
+            plans: published,
+            trigger: self.trigger.clone(),
+        };
+        let clients = (self.source.clone(), self.destination.clone());
+        let metrics = Arc::clone(self.board.metrics());
+        let topics = Topics::new(Arc::clone(&self.config), clients, plans, metrics);
+        let mut streams = Streams::start(&common, topics)?;
+        let mut watched = Watched { mirror: self, plans: common.plans, caught_up: false };
+        watched.watch(&mut streams, shutdown).await;
+        let caught_up = watched.caught_up;
+        let unfinished = streams.join();
+        abort.done();
+        self.publish(&watched.plans.borrow(), Phase::Stopped);
+        let unfinished = unfinished?;
+        let aborted = self.trigger.phase() == Ending::Aborting || !unfinished.is_empty();
+        Ok(Report {
+            totals: self.board.read().totals,
+            halted: self.board.halted(),
+            end: match (aborted, caught_up) {
+                (true, _) => Ended::Aborted,
+                (false, true) => Ended::CaughtUp,
+                (false, false) => Ended::Drained,
+            },
+            unfinished,
+        })
     }
 
-    /// Follows the status, which is renewed about once a second.
+    /// Renews the status.
+    fn publish(&self, plan: &Plan, phase: Phase) {
+        let reading = self.board.read();
+        let memory = status::Memory {
+            used_bytes: self.budget.used() as u64,
+            peak_bytes: self.budget.peak() as u64,
+            limit_bytes: self.budget.limit() as u64,
+        };
+        self.board.publish_memory(memory);
+        self.status.send_replace(Arc::new(Status {
+            at_unix_ms: clock::unix_ms(),
+            uptime_seconds: clock::now().duration_since(self.built_at).as_secs_f64(),
+            phase,
+            source: status::Cluster::of(&self.source),
+            destination: status::Cluster::of(&self.destination),
+            memory,
+            streams: self.config.streams,
+            totals: reading.totals,
+            topics: plan.topics.values().map(|topic| topic.status()).collect(),
+            partitions: reading.partitions,
+            errors: reading.errors,
+        }));
+    }
+
+    /// Follows the status, which is renewed several times a second.
     pub fn status(&self) -> watch::Receiver<Arc<Status>> {
         self.status.subscribe()
     }
@@ -121,6 +188,76 @@ impl Mirror {
         &self.config
     }
 }
+
+/// The supervision of a mirror that runs.
+struct Watched<'a> {
+    mirror: &'a Mirror,
+    plans: watch::Receiver<Arc<Plan>>,
+    caught_up: bool,
+}
+
+impl Watched<'_> {
+    /// Keeps status and shutdown going until the threads have ended.
+    async fn watch(&mut self, streams: &mut Streams, mut shutdown: Shutdown) {
+        let trigger = &self.mirror.trigger;
+        let mut passed_on = Ending::Running;
+        loop {
+            let next = match passed_on {
+                Ending::Running => Ending::Draining,
+                Ending::Draining | Ending::Aborting => Ending::Aborting,
+            };
+            tokio::select! { biased;
+                () = streams.ended() => return,
+                () = shutdown.reached(next), if passed_on < next => {
+                    passed_on = next;
+                    match next {
+                        Ending::Aborting => trigger.abort(),
+                        Ending::Running | Ending::Draining => trigger.drain(),
+                    }
+                }
+                () = clock::sleep(STATUS_INTERVAL) => self.tick(streams),
+            }
+        }
+    }
+
+    fn tick(&mut self, streams: &Streams) {
+        let trigger = &self.mirror.trigger;
+        if self.mirror.config.until_caught_up
+            && trigger.phase() == Ending::Running
+            && self.plans.borrow().complete
+            && streams.are_settled()
+        {
+            self.caught_up = true;
+            trigger.drain();
+        }
+        let phase = match trigger.phase() {
+            Ending::Running => Phase::Running,
+            Ending::Draining | Ending::Aborting => Phase::Draining,
+        };
+        self.mirror.publish(&self.plans.borrow(), phase);
+    }
+}
+
+/// Ends the streams when the future that supervises them is dropped.
+struct AbortOnDrop<'a>(Option<&'a Trigger>);
+
+impl AbortOnDrop<'_> {
+    /// They have ended by themselves.
+    fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for AbortOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(trigger) = self.0 {
+            trigger.abort();
+        }
+    }
+}
+
+/// How often the status is renewed.
+const STATUS_INTERVAL: Duration = Duration::from_millis(250);
 
 async fn connect(end: End, config: kmirror_client::Config) -> Result<Client, Error> {
     Client::connect(config).await.map_err(|source| Error::Cluster { end, source })

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kmirror_client::{Client, TopicPartition, clock};
 use serde::Serialize;
 
+use crate::error::Halt;
 use crate::flow::Way;
 use crate::metrics::{Counter, Metric, Metrics};
 
@@ -207,7 +208,15 @@ pub struct Cell {
     batches: Counter,
     ways: Vec<(AtomicU64, Counter)>,
     sums: Arc<Sums>,
-    state: Mutex<(State, Option<String>)>,
+    state: Mutex<Shown>,
+}
+
+/// What a partition does, as it is shown.
+#[derive(Debug, Clone)]
+struct Shown {
+    state: State,
+    why: Option<String>,
+    halt: Option<Halt>,
 }
 
 /// Sums over all partitions there ever were.
@@ -245,16 +254,26 @@ impl Cell {
 
     /// Says what the partition does now.
     pub(crate) fn set_state(&self, state: State, why: Option<String>) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = (state, why);
+        *self.shown() = Shown { state, why, halt: None };
+    }
+
+    /// Says that the partition stopped.
+    pub(crate) fn halt(&self, halt: Halt) {
+        *self.shown() =
+            Shown { state: State::Halted, why: Some(halt.to_string()), halt: Some(halt) };
     }
 
     /// What the partition does.
     pub(crate) fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).0
+        self.shown().state
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn snapshot(&self, now_unix_ms: i64) -> Partition {
-        let (state, why) = self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Shown { state, why, .. } = self.shown().clone();
         let next_offset = self.next_offset.load(Ordering::Relaxed);
         let high_watermark = self.high_watermark.load(Ordering::Relaxed);
         let lag_records =
@@ -329,7 +348,7 @@ impl Board {
             batches: of(Metric::ProduceBatches),
             ways: Way::ALL.iter().map(way).collect(),
             sums: Arc::clone(&self.sums),
-            state: Mutex::new((State::Waiting, None)),
+            state: Mutex::new(Shown { state: State::Waiting, why: None, halt: None }),
         });
         let mut inner = self.inner();
         if let Some(old) = inner.cells.insert(partition.clone(), Arc::clone(&cell)) {
@@ -361,6 +380,12 @@ impl Board {
         self.inner().skipped += records;
     }
 
+    /// Partitions that stopped, and why.
+    pub(crate) fn halted(&self) -> Vec<(TopicPartition, Halt)> {
+        let halt = |cell: &Arc<Cell>| Some((cell.partition.clone(), cell.shown().halt.clone()?));
+        self.inner().cells.values().filter_map(halt).collect()
+    }
+
     /// Reads all cells, and brings the gauges up to date.
     pub(crate) fn read(&self) -> Reading {
         let now = clock::unix_ms();
@@ -390,6 +415,16 @@ impl Board {
         totals.paths = paths(ways.into_iter());
         self.publish(&partitions);
         Reading { partitions, totals, errors }
+    }
+
+    /// Brings the gauges of the memory up to date.
+    pub(crate) fn publish_memory(&self, memory: Memory) {
+        let gauge = |metric, bytes: u64| {
+            self.metrics.gauge(metric, []).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        };
+        gauge(Metric::MemoryUsed, memory.used_bytes);
+        gauge(Metric::MemoryLimit, memory.limit_bytes);
+        gauge(Metric::MemoryPeak, memory.peak_bytes);
     }
 
     fn publish(&self, partitions: &[Partition]) {

@@ -1,6 +1,10 @@
 //! To which destination partition the records of a source partition go. In every mode all records of one
 //! key from one source partition go to one destination partition, in their order.
 
+use std::num::NonZeroU32;
+
+use kmirror_client::partitioner::partition_for_key;
+
 /// The operator's choice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -70,6 +74,12 @@ impl Partitioning {
     }
 }
 
+/// The partition of a record with a key among `count`, as Kafka's Java producer chooses it.
+pub fn for_key(key: &[u8], count: i32) -> i32 {
+    let count = u32::try_from(count).ok().and_then(NonZeroU32::new);
+    count.map_or(0, |count| partition_for_key(key, count))
+}
+
 /// The partition for the records without a key of one batch among `count`: spread evenly, and the same
 /// again when the batch is fetched again.
 pub fn for_batch(source_partition: i32, base_offset: i64, count: i32) -> i32 {
@@ -83,6 +93,8 @@ pub fn for_batch(source_partition: i32, base_offset: i64, count: i32) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn counts(source: i32, destination: i32, source_is_murmur2: bool) -> Counts {
@@ -122,5 +134,20 @@ mod tests {
             seen[usize::try_from(partition).unwrap()] += 1;
         }
         assert!(seen.iter().all(|count| (50..=200).contains(count)), "{seen:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn the_divisor_shortcut_agrees_with_the_hash(
+            key in proptest::collection::vec(any::<u8>(), 0..64),
+            destination in 1_i32..40,
+            factor in 1_i32..9,
+        ) {
+            let source = destination * factor;
+            let at_source = for_key(&key, source);
+            let expected = for_key(&key, destination);
+            let mapping = Partitioning::Auto.mapping(at_source, counts(source, destination, true));
+            prop_assert_eq!(mapping, Mapping::Fixed(expected));
+        }
     }
 }

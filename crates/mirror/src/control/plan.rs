@@ -1,0 +1,406 @@
+//! What the topics of both clusters, side by side, call for. Pure: both listings go in, a [`Plan`] and the
+//! [`Action`]s still missing come out; after the actions it is asked again.
+//!
+//! Always true: a topic is `Ready` only if every one of its source partitions has a destination, so a
+//! partition that appears at the source is not read before its destination exists.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::policy::partitioning::{Counts, Mapping, Partitioning};
+use crate::status;
+
+/// A topic as one cluster's metadata show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// Its name.
+    pub(crate) name: Arc<str>,
+    /// How many partitions it has; 0 when the cluster could not say.
+    pub(crate) partitions: i32,
+    /// Whether the cluster calls it internal.
+    pub(crate) internal: bool,
+    /// Replicas of its first partition.
+    pub(crate) replication_factor: i16,
+}
+
+/// Topics of one cluster by name.
+pub(crate) type Listing = BTreeMap<Arc<str>, Listed>;
+
+/// What matters of a topic's configuration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Traits {
+    /// `cleanup.policy` holds `compact`.
+    pub(crate) compacted: bool,
+    /// `message.timestamp.type` is `LogAppendTime`.
+    pub(crate) log_append_time: bool,
+    /// `max.message.bytes`, when known.
+    pub(crate) batch_bytes_max: Option<u32>,
+}
+
+/// A source topic that matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopicPlan {
+    /// Its name at the source.
+    pub(crate) source: Arc<str>,
+    /// Its name at the destination.
+    pub(crate) destination: Arc<str>,
+    /// Partitions at the source.
+    pub(crate) source_partitions: i32,
+    /// Partitions at the destination.
+    pub(crate) destination_partitions: i32,
+    /// Its configuration at the source.
+    pub(crate) source_traits: Traits,
+    /// Its configuration at the destination.
+    pub(crate) destination_traits: Traits,
+    /// Whether it can be mirrored.
+    pub(crate) readiness: Readiness,
+}
+
+/// Whether a topic can be mirrored now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// Yes.
+    Ready,
+    /// Not yet, for this reason.
+    Waiting(String),
+    /// Not until somebody changes something.
+    Refused(String),
+}
+
+impl TopicPlan {
+    /// Where the records of a source partition go.
+    pub(crate) fn mapping(&self, partition: i32, config: &Config) -> Mapping {
+        let counts = Counts {
+            source: self.source_partitions,
+            destination: self.destination_partitions,
+            source_is_murmur2: config.source_is_murmur2,
+        };
+        match self.readiness {
+            Readiness::Ready => config.partitioning.mapping(partition, counts),
+            Readiness::Waiting(_) | Readiness::Refused(_) => Mapping::Missing,
+        }
+    }
+
+    /// Why it is not ready.
+    pub(crate) fn why(&self) -> Option<&str> {
+        match &self.readiness {
+            Readiness::Ready => None,
+            Readiness::Waiting(why) | Readiness::Refused(why) => Some(why),
+        }
+    }
+
+    /// Whether it stays as it is until somebody changes something.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self.readiness, Readiness::Refused(_))
+    }
+
+    /// As the status shows it.
+    pub(crate) fn status(&self) -> status::Topic {
+        status::Topic {
+            name: Arc::clone(&self.source),
+            destination: Arc::clone(&self.destination),
+            source_partitions: self.source_partitions,
+            destination_partitions: self.destination_partitions,
+            state: match self.readiness {
+                Readiness::Ready => "ready",
+                Readiness::Waiting(_) => "waiting",
+                Readiness::Refused(_) => "refused",
+            },
+            why: self.why().map(str::to_owned),
+        }
+    }
+}
+
+/// Every topic that matches, at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// By source name.
+    pub(crate) topics: BTreeMap<Arc<str>, Arc<TopicPlan>>,
+    /// True once both clusters were listed.
+    pub(crate) complete: bool,
+}
+
+/// Something to be done at the destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Create a topic.
+    Create {
+        /// The source topic to take the configuration from.
+        source: Arc<str>,
+        /// The name at the destination.
+        destination: Arc<str>,
+        /// How many partitions.
+        partitions: i32,
+        /// How many replicas.
+        replication_factor: i16,
+    },
+    /// Add partitions to a topic.
+    Grow {
+        /// The name at the destination.
+        destination: Arc<str>,
+        /// How many partitions it has to have in all.
+        partitions: i32,
+    },
+}
+
+/// What is known beside the listings.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// Source topics whose partition numbers were seen to be kept: they are grown with their source.
+    pub(crate) kept: BTreeSet<Arc<str>>,
+    /// Traits of source topics.
+    pub(crate) source_traits: BTreeMap<Arc<str>, Traits>,
+    /// Traits of destination topics.
+    pub(crate) destination_traits: BTreeMap<Arc<str>, Traits>,
+    /// What the destination answered to the last attempt at a topic's creation or growth.
+    pub(crate) failures: BTreeMap<Arc<str>, String>,
+    /// Both ends are one cluster.
+    pub(crate) same_cluster: bool,
+}
+
+/// Compares both ends. `brokers` is the number of the destination's brokers.
+pub(crate) fn draw(
+    config: &Config,
+    (source, destination): (&Listing, &Listing),
+    memory: &mut Memory,
+    brokers: usize,
+) -> (Plan, Vec<Action>) {
+    let mut plan = Plan { topics: BTreeMap::new(), complete: true };
+    let mut actions = Vec::new();
+    let mut taken: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
+    for topic in source.values().filter(|topic| config.topics.selects(&topic.name, topic.internal))
+    {
+        if memory.same_cluster && config.naming.is_outcome(&topic.name) {
+            continue; // it would be mirrored onto a longer name for ever
+        }
+        let mut drawn = Drawing { config, destination, memory, brokers }.topic(topic, &mut actions);
+        if let Some(other) = taken.get(&drawn.destination) {
+            let why = format!("{} goes to the same destination topic", &**other);
+            drawn.readiness = Readiness::Refused(why);
+        } else {
+            taken.insert(Arc::clone(&drawn.destination), Arc::clone(&topic.name));
+        }
+        plan.topics.insert(Arc::clone(&topic.name), Arc::new(drawn));
+    }
+    actions.retain(|action| {
+        let name = action.destination();
+        plan.topics.values().any(|topic| {
+            *topic.destination == **name && !matches!(topic.readiness, Readiness::Refused(_))
+        })
+    });
+    (plan, actions)
+}
+
+impl Action {
+    /// The destination topic it is about.
+    pub(crate) fn destination(&self) -> &Arc<str> {
+        match self {
+            Action::Create { destination, .. } | Action::Grow { destination, .. } => destination,
+        }
+    }
+}
+
+struct Drawing<'a> {
+    config: &'a Config,
+    destination: &'a Listing,
+    memory: &'a mut Memory,
+    brokers: usize,
+}
+
+impl Drawing<'_> {
+    fn topic(&mut self, topic: &Listed, actions: &mut Vec<Action>) -> TopicPlan {
+        let traits =
+            |of: &BTreeMap<Arc<str>, Traits>, name: &str| of.get(name).copied().unwrap_or_default();
+        let mut drawn = TopicPlan {
+            source: Arc::clone(&topic.name),
+            destination: Arc::clone(&topic.name),
+            source_partitions: topic.partitions,
+            destination_partitions: 0,
+            source_traits: traits(&self.memory.source_traits, &topic.name),
+            destination_traits: Traits::default(),
+            readiness: Readiness::Ready,
+        };
+        match self.config.naming.destination(&topic.name) {
+            Ok(name) => drawn.destination = name,
+            Err(error) => {
+                drawn.readiness = Readiness::Refused(error.to_string());
+                return drawn;
+            }
+        }
+        drawn.destination_traits = traits(&self.memory.destination_traits, &drawn.destination);
+        let there = self.destination.get(&drawn.destination);
+        drawn.destination_partitions = there.map_or(0, |listed| listed.partitions);
+        drawn.readiness = if there.is_none() {
+            self.missing(topic, &drawn, actions)
+        } else {
+            self.present(&drawn, actions)
+        };
+        drawn
+    }
+
+    fn missing(&self, topic: &Listed, drawn: &TopicPlan, actions: &mut Vec<Action>) -> Readiness {
+        if !self.config.topic.create {
+            let why = "it is missing at the destination, and creating topics is off";
+            return Readiness::Waiting(why.to_owned());
+        }
+        if topic.partitions == 0 {
+            return Readiness::Waiting("the source does not say how many partitions it has".into());
+        }
+        let most = i16::try_from(self.brokers).unwrap_or(i16::MAX).max(1);
+        let factor = self.config.topic.replication_factor;
+        actions.push(Action::Create {
+            source: Arc::clone(&topic.name),
+            destination: Arc::clone(&drawn.destination),
+            partitions: topic.partitions,
+            replication_factor: factor.unwrap_or(topic.replication_factor.clamp(1, most)),
+        });
+        self.waiting("it is being created at the destination", &drawn.destination)
+    }
+
+    fn present(&mut self, drawn: &TopicPlan, actions: &mut Vec<Action>) -> Readiness {
+        let (source, destination) = (drawn.source_partitions, drawn.destination_partitions);
+        if source == 0 || destination == 0 {
+            return Readiness::Waiting("its partitions are not known yet".to_owned());
+        }
+        if source == destination {
+            self.memory.kept.insert(Arc::clone(&drawn.source));
+            return Readiness::Ready;
+        }
+        let keeps = match self.config.partitioning {
+            Partitioning::Preserve => true,
+            Partitioning::Auto => self.memory.kept.contains(&drawn.source),
+            Partitioning::KeyHash => false,
+        };
+        if !keeps || source < destination {
+            return Readiness::Ready;
+        }
+        if self.config.topic.grow {
+            actions.push(Action::Grow {
+                destination: Arc::clone(&drawn.destination),
+                partitions: source,
+            });
+            return self.waiting("partitions are being added", &drawn.destination);
+        }
+        match self.config.partitioning {
+            Partitioning::Preserve => Readiness::Waiting(
+                "the destination has fewer partitions, and adding them is off".to_owned(),
+            ),
+            Partitioning::Auto | Partitioning::KeyHash => Readiness::Ready,
+        }
+    }
+
+    fn waiting(&self, what: &str, destination: &str) -> Readiness {
+        Readiness::Waiting(match self.memory.failures.get(destination) {
+            Some(failure) => format!("{what}: {failure}"),
+            None => what.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kmirror_client::config::Config as Cluster;
+
+    use super::*;
+    use crate::policy::filter::{Pattern, Selection};
+    use crate::policy::naming::Naming;
+
+    fn config(pattern: &str) -> Config {
+        let cluster = || Cluster::new("localhost:9092").unwrap();
+        Config::new(cluster(), cluster(), Selection::new(Pattern::try_new(pattern).unwrap()))
+    }
+
+    fn listing(topics: &[(&str, i32)]) -> Listing {
+        let listed = |(name, partitions): &(&str, i32)| {
+            let name: Arc<str> = (*name).into();
+            let listed = Listed {
+                name: Arc::clone(&name),
+                partitions: *partitions,
+                internal: false,
+                replication_factor: 3,
+            };
+            (name, listed)
+        };
+        topics.iter().map(listed).collect()
+    }
+
+    fn create(name: &str, partitions: i32, replication_factor: i16) -> Action {
+        Action::Create {
+            source: name.into(),
+            destination: name.into(),
+            partitions,
+            replication_factor,
+        }
+    }
+
+    #[test]
+    fn a_missing_topic_is_created_with_the_sources_partitions_and_no_more_replicas_than_brokers() {
+        let mut memory = Memory::default();
+        let source = listing(&[("a", 8), ("other", 2)]);
+        let config = config("a");
+        let (plan, actions) = draw(&config, (&source, &listing(&[])), &mut memory, 2);
+        assert_eq!(actions, [create("a", 8, 2)]);
+        assert_eq!(plan.topics.len(), 1);
+        assert_eq!(plan.topics["a"].mapping(0, &config), Mapping::Missing);
+    }
+
+    #[test]
+    fn a_kept_topic_grows_with_its_source_and_waits_until_it_has() {
+        let mut memory = Memory::default();
+        let config = config(".*");
+        let eight = listing(&[("a", 8)]);
+        let (_, actions) = draw(&config, (&eight, &eight), &mut memory, 3);
+        assert!(actions.is_empty());
+        let twelve = listing(&[("a", 12)]);
+        let (plan, actions) = draw(&config, (&twelve, &eight), &mut memory, 3);
+        assert_eq!(actions, [Action::Grow { destination: "a".into(), partitions: 12 }]);
+        assert_eq!(plan.topics["a"].mapping(0, &config), Mapping::Missing);
+        let (plan, _) = draw(&config, (&twelve, &twelve), &mut memory, 3);
+        assert_eq!(plan.topics["a"].mapping(11, &config), Mapping::Fixed(11));
+    }
+
+    #[test]
+    fn unequal_counts_hash_keys_and_never_grow_by_themselves() {
+        let mut memory = Memory::default();
+        let config = config(".*");
+        let sides = (&listing(&[("a", 12)]), &listing(&[("a", 4)]));
+        let (plan, actions) = draw(&config, sides, &mut memory, 3);
+        assert!(actions.is_empty());
+        assert_eq!(plan.topics["a"].mapping(11, &config), Mapping::Keys(4));
+    }
+
+    #[test]
+    fn preserve_grows_a_smaller_destination() {
+        let mut memory = Memory::default();
+        let mut config = config(".*");
+        config.partitioning = Partitioning::Preserve;
+        let sides = (&listing(&[("a", 12)]), &listing(&[("a", 4)]));
+        let (_, actions) = draw(&config, sides, &mut memory, 3);
+        assert_eq!(actions, [Action::Grow { destination: "a".into(), partitions: 12 }]);
+        config.topic.grow = false;
+        let (plan, actions) = draw(&config, sides, &mut memory, 3);
+        assert!(actions.is_empty());
+        assert!(plan.topics["a"].why().is_some());
+    }
+
+    #[test]
+    fn within_one_cluster_outcomes_are_not_mirrored_again() {
+        let mut memory = Memory { same_cluster: true, ..Memory::default() };
+        let config = config(".*").with_naming(Naming::Prefix("copy.".into()));
+        let topics = listing(&[("a", 1), ("copy.a", 1)]);
+        let (plan, actions) = draw(&config, (&topics, &topics), &mut memory, 1);
+        assert!(actions.is_empty());
+        assert_eq!(plan.topics.keys().map(|name| &**name).collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn a_failed_creation_is_named() {
+        let mut memory = Memory::default();
+        memory.failures.insert("a".into(), "POLICY_VIOLATION".into());
+        let sides = (&listing(&[("a", 1)]), &listing(&[]));
+        let (plan, actions) = draw(&config(".*"), sides, &mut memory, 1);
+        assert_eq!(actions.len(), 1);
+        assert!(plan.topics["a"].why().unwrap().contains("POLICY_VIOLATION"));
+    }
+}

@@ -1,0 +1,300 @@
+//! The loop that keeps both clusters' topics in step: looks at both, asks [`plan`](super::plan) what is
+//! missing, does it, and publishes the outcome. A look that fails is repeated; the last good plan stays in
+//! force.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kmirror_client::admin::{Admin, ConfigEntry, ConfigSource, NewTopic, Resource};
+use kmirror_client::cluster::View;
+use kmirror_client::{Client, ErrorCode, clock};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::plan::{Action, Listed, Listing, Memory, Plan, Readiness, Traits, draw};
+use crate::config::Config;
+use crate::error::{End, Error, chain};
+use crate::metrics::{Metric, Metrics};
+
+/// The loop's state.
+pub(crate) struct Topics {
+    config: Arc<Config>,
+    source: Client,
+    destination: Client,
+    memory: Memory,
+    traits_at: Option<Instant>,
+    known: BTreeSet<Arc<str>>,
+    plans: watch::Sender<Arc<Plan>>,
+    metrics: Arc<Metrics>,
+    cluster_ids: [Option<Arc<str>>; 2],
+}
+
+/// How often topic configurations are read again; new topics' are read at once.
+const TRAITS_AGE_MAX: Duration = Duration::from_secs(60);
+
+impl Topics {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        (source, destination): (Client, Client),
+        plans: watch::Sender<Arc<Plan>>,
+        metrics: Arc<Metrics>,
+    ) -> Topics {
+        let cluster_ids = [source.view().cluster_id.clone(), destination.view().cluster_id.clone()];
+        let same_cluster = cluster_ids[0].is_some() && cluster_ids[0] == cluster_ids[1];
+        source.watch_all_topics();
+        destination.watch_all_topics();
+        let memory = Memory { same_cluster, ..Memory::default() };
+        let known = BTreeSet::new();
+        Topics {
+            config,
+            source,
+            destination,
+            memory,
+            traits_at: None,
+            known,
+            plans,
+            metrics,
+            cluster_ids,
+        }
+    }
+
+    /// Runs until dropped. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Error::ClusterChanged`] when another cluster answers than the one that did at the start.
+    pub(crate) async fn run(mut self) -> Result<std::convert::Infallible, Error> {
+        loop {
+            if let Err((end, error)) = self.look().await {
+                let end = end.to_string();
+                self.metrics.counter(Metric::ControlErrors, [&end]).inc();
+                tracing::warn!(end, error, "topics not looked at");
+            }
+            self.check_identity()?;
+            clock::sleep(self.config.topic.refresh_interval).await;
+        }
+    }
+
+    /// One look at both ends, with what it calls for.
+    async fn look(&mut self) -> Result<(), (End, String)> {
+        let (source, destination) = self.list().await?;
+        self.read_traits(&source, &destination).await;
+        let brokers = self.destination.view().brokers().count();
+        let (plan, actions) =
+            draw(&self.config, (&source, &destination), &mut self.memory, brokers);
+        if actions.is_empty() {
+            self.publish(plan);
+            return Ok(());
+        }
+        for action in actions {
+            self.act(action).await;
+        }
+        let (source, destination) = self.list().await?;
+        self.read_traits(&source, &destination).await;
+        let (plan, _) = draw(&self.config, (&source, &destination), &mut self.memory, brokers);
+        self.publish(plan);
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<(Listing, Listing), (End, String)> {
+        let fresh = |end, client: Client| async move {
+            let view = client.refresh(client.view().generation).await;
+            view.map_err(|error| (end, chain(&error)))
+        };
+        let (source, destination) = futures::future::try_join(
+            fresh(End::Source, self.source.clone()),
+            fresh(End::Destination, self.destination.clone()),
+        )
+        .await?;
+        Ok((listing(&source), listing(&destination)))
+    }
+
+    /// Reads the configurations of topics that are new here, and of all of them now and then. What
+    /// cannot be read is taken for Kafka's default.
+    async fn read_traits(&mut self, source: &Listing, destination: &Listing) {
+        let now = clock::now();
+        let is_old = self.traits_at.is_none_or(|at| now.duration_since(at) >= TRAITS_AGE_MAX);
+        if is_old {
+            self.traits_at = Some(now);
+            self.known.clear();
+        }
+        let selected = |listed: &&Listed| self.config.topics.selects(&listed.name, listed.internal);
+        let mut sources = Vec::new();
+        let mut destinations = Vec::new();
+        for topic in source.values().filter(selected) {
+            let Ok(name) = self.config.naming.destination(&topic.name) else { continue };
+            let pair: Arc<str> = format!("{}\0{name}", topic.name).into();
+            if !destination.contains_key(&name) || !self.known.insert(pair) {
+                continue;
+            }
+            sources.push(Arc::clone(&topic.name));
+            destinations.push(name);
+        }
+        if sources.is_empty() {
+            return;
+        }
+        let (of_sources, of_destinations) = futures::future::join(
+            traits(&self.source, &sources),
+            traits(&self.destination, &destinations),
+        )
+        .await;
+        self.memory.source_traits.extend(of_sources);
+        self.memory.destination_traits.extend(of_destinations);
+    }
+
+    async fn act(&mut self, action: Action) {
+        let admin = Admin::new(self.destination.clone());
+        let name = Arc::clone(action.destination());
+        let outcome = match &action {
+            Action::Create { source, destination, partitions, replication_factor } => {
+                let mut topic = NewTopic::new(Arc::clone(destination))
+                    .with_partitions(*partitions)
+                    .with_replication_factor(*replication_factor);
+                topic.configs = self.configs_of(source).await;
+                admin.create_topics(&[topic]).await
+            }
+            Action::Grow { destination, partitions } => {
+                let counts = BTreeMap::from([(Arc::clone(destination), *partitions)]);
+                admin.create_partitions(&counts).await
+            }
+        };
+        match outcome.and_then(|mut results| results.remove(&name).unwrap_or(Ok(()))) {
+            Ok(()) => {
+                self.memory.failures.remove(&name);
+                self.count(&action);
+                tracing::info!(?action, "destination topic changed");
+            }
+            Err(error) if error.code() == Some(ErrorCode::TOPIC_ALREADY_EXISTS) => {}
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(topic = %name, error, "destination topic not changed");
+                self.memory.failures.insert(name, error);
+            }
+        }
+    }
+
+    fn count(&self, action: &Action) {
+        match action {
+            Action::Create { .. } => {
+                drop(self.metrics.counter(Metric::ControlCreatedTopics, []).inc())
+            }
+            Action::Grow { .. } => {
+                drop(self.metrics.counter(Metric::ControlAddedPartitions, []).inc())
+            }
+        }
+    }
+
+    /// The source's topic configuration, as far as it makes sense at the destination.
+    async fn configs_of(&self, source: &Arc<str>) -> BTreeMap<String, String> {
+        if !self.config.topic.copy_configs {
+            return BTreeMap::new();
+        }
+        let found = configs(&self.source, std::slice::from_ref(source)).await;
+        let Some(configs) = found.into_values().next() else {
+            tracing::warn!(topic = %source, "configuration not read; the destination's defaults hold");
+            return BTreeMap::new();
+        };
+        configs
+            .into_iter()
+            .filter(|(name, entry)| {
+                entry.source == ConfigSource::Topic && !NOT_COPIED.contains(&name.as_str())
+            })
+            .filter_map(|(name, entry)| Some((name, entry.value?)))
+            .collect()
+    }
+
+    fn publish(&self, plan: Plan) {
+        let count = |wanted: &str| {
+            let of = |topic: &&Arc<super::plan::TopicPlan>| topic.status().state == wanted;
+            i64::try_from(plan.topics.values().filter(of).count()).unwrap_or(i64::MAX)
+        };
+        for state in ["ready", "waiting", "refused"] {
+            self.metrics.gauge(Metric::ControlTopics, [state]).set(count(state));
+        }
+        self.plans.send_if_modified(|published| {
+            let is_new = **published != plan;
+            if is_new {
+                for topic in plan.topics.values() {
+                    if let Readiness::Refused(why) = &topic.readiness {
+                        tracing::warn!(topic = %topic.source, why, "topic refused");
+                    }
+                }
+                *published = Arc::new(plan);
+            }
+            is_new
+        });
+    }
+
+    fn check_identity(&self) -> Result<(), Error> {
+        let now = [(End::Source, &self.source), (End::Destination, &self.destination)];
+        for ((end, client), pinned) in now.into_iter().zip(&self.cluster_ids) {
+            if let (Some(expected), Some(found)) = (pinned, &client.view().cluster_id)
+                && expected != found
+            {
+                let (expected, found) = (Arc::clone(expected), Arc::clone(found));
+                return Err(Error::ClusterChanged { end, expected, found });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Settings that say where replicas are, or that the destination decides for itself: MirrorMaker 2's
+/// `config.properties.exclude`.
+const NOT_COPIED: [&str; 6] = [
+    "follower.replication.throttled.replicas",
+    "leader.replication.throttled.replicas",
+    "message.timestamp.difference.max.ms",
+    "message.timestamp.type",
+    "min.insync.replicas",
+    "unclean.leader.election.enable",
+];
+
+fn listing(view: &View) -> Listing {
+    let listed = |topic: &kmirror_client::cluster::Topic| Listed {
+        name: Arc::clone(&topic.name),
+        partitions: i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
+        internal: topic.is_internal,
+        replication_factor: topic
+            .partitions
+            .values()
+            .next()
+            .map_or(1, |first| i16::try_from(first.replicas.len()).unwrap_or(i16::MAX)),
+    };
+    view.topics()
+        .filter(|topic| topic.error == ErrorCode::NONE)
+        .map(|topic| (Arc::clone(&topic.name), listed(topic)))
+        .collect()
+}
+
+/// The configurations that could be read.
+async fn configs(client: &Client, topics: &[Arc<str>]) -> BTreeMap<Arc<str>, Entries> {
+    let resources: Vec<Resource> = topics.iter().cloned().map(Resource::Topic).collect();
+    let found = match Admin::new(client.clone()).describe_configs(&resources).await {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "topic configurations not read");
+            return BTreeMap::new();
+        }
+    };
+    let topic = |(resource, entries)| match (resource, entries) {
+        (Resource::Topic(topic), Ok(entries)) => Some((topic, entries)),
+        (Resource::Topic(_) | Resource::Broker(_), _) => None,
+    };
+    found.into_iter().filter_map(topic).collect()
+}
+
+async fn traits(client: &Client, topics: &[Arc<str>]) -> BTreeMap<Arc<str>, Traits> {
+    let traits = |(topic, entries): (Arc<str>, Entries)| {
+        let value = |name: &str| entries.get(name).and_then(|entry| entry.value.as_deref());
+        let traits = Traits {
+            compacted: value("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
+            log_append_time: value("message.timestamp.type") == Some("LogAppendTime"),
+            batch_bytes_max: value("max.message.bytes").and_then(|bytes| bytes.parse().ok()),
+        };
+        (topic, traits)
+    };
+    configs(client, topics).await.into_iter().map(traits).collect()
+}
+
+type Entries = BTreeMap<String, ConfigEntry>;

@@ -1,0 +1,153 @@
+//! Where progress is kept. At-least-once: a position is written after everything before it was
+//! acknowledged, to the consumer group on the source, as MirrorMaker does. A [`Keeper`] writes in order:
+//! it is moved into each commit and comes back with its outcome.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kmirror_client::admin::Admin;
+use kmirror_client::fetch::Position;
+use kmirror_client::group::{CommitReport, CommittedOffsets, Committer, OffsetAndMetadata};
+use kmirror_client::{Error as ClientError, TopicPartition};
+
+use crate::error::chain;
+
+/// Positions by source partition.
+pub(crate) type Positions = BTreeMap<TopicPartition, Position>;
+
+/// Who writes positions.
+#[derive(Debug)]
+pub(crate) enum Keeper {
+    /// A member of the group.
+    Member(Committer),
+    /// The group's offsets, written from outside: only while it has no members.
+    Outside(Group),
+    /// Nobody: every run begins where the configuration says.
+    Nowhere,
+}
+
+/// What became of a commit.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// The keeper, for the next one.
+    pub(crate) keeper: Keeper,
+    /// What is kept now.
+    pub(crate) positions: Positions,
+    /// What went wrong with the rest.
+    pub(crate) failure: Option<String>,
+}
+
+impl Keeper {
+    /// Whether anything is kept at all.
+    pub(crate) fn keeps(&self) -> bool {
+        match self {
+            Keeper::Member(_) | Keeper::Outside(_) => true,
+            Keeper::Nowhere => false,
+        }
+    }
+
+    /// Writes `positions`. Not cancel-safe: dropped, they may or may not have been written.
+    pub(crate) async fn write(mut self, mut positions: Positions) -> Written {
+        let wanted = offsets(&positions);
+        let refused = match &mut self {
+            Keeper::Nowhere => return Written { keeper: self, positions, failure: None },
+            Keeper::Member(committer) => committer.commit(&wanted).await.map(refused_member),
+            Keeper::Outside(group) => Ok(group.write(&wanted).await),
+        };
+        let failure = match refused {
+            Ok(refused) => {
+                positions.retain(|partition, _| !refused.contains_key(partition));
+                refused.into_iter().find_map(|(partition, why)| {
+                    why.map(|why| format!("commit {partition}: {why}"))
+                })
+            }
+            Err(error) => {
+                positions.clear();
+                Some(chain(&error))
+            }
+        };
+        Written { keeper: self, positions, failure }
+    }
+}
+
+/// What was not written, with the reason unless there is nothing wrong with that.
+type Unwritten = BTreeMap<TopicPartition, Option<String>>;
+
+fn refused_member(report: CommitReport) -> Unwritten {
+    // What went to another member in the meantime is that member's to commit.
+    let not_owned = report.not_owned.into_iter().map(|partition| (partition, None));
+    let refused = report.refused.into_iter();
+    not_owned.chain(refused.map(|(partition, code)| (partition, Some(code.to_string())))).collect()
+}
+
+/// A consumer group on the source that nobody is a member of.
+#[derive(Debug, Clone)]
+pub(crate) struct Group {
+    pub(crate) admin: Admin,
+    pub(crate) id: Arc<str>,
+}
+
+impl Group {
+    async fn write(&self, wanted: &BTreeMap<TopicPartition, OffsetAndMetadata>) -> Unwritten {
+        match self.admin.alter_group_offsets(&self.id, wanted).await {
+            Ok(results) => {
+                let failed = |(partition, outcome): (TopicPartition, Result<(), ClientError>)| {
+                    let error = outcome.err()?;
+                    Some((partition, Some(chain(&error))))
+                };
+                results.into_iter().filter_map(failed).collect()
+            }
+            Err(error) => {
+                let why = chain(&error);
+                wanted.keys().map(|partition| (partition.clone(), Some(why.clone()))).collect()
+            }
+        }
+    }
+}
+
+/// Who reads positions. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) enum Reader {
+    /// The committed offsets of the member's group.
+    Member(CommittedOffsets),
+    /// Those of a group without members.
+    Outside(Group),
+    /// There are none.
+    Nowhere,
+}
+
+impl Reader {
+    /// What is kept of `partitions`; a partition without a position is missing from the answer.
+    ///
+    /// # Errors
+    /// In words, when nobody could be asked or an answer was refused; it may be asked again.
+    pub(crate) async fn read(&self, partitions: &[TopicPartition]) -> Result<Positions, String> {
+        let found = match self {
+            Reader::Nowhere => return Ok(Positions::new()),
+            Reader::Outside(group) => {
+                let found = group.admin.group_offsets(&group.id).await;
+                found.map_err(|error| chain(&error))?
+            }
+            Reader::Member(committed) => {
+                let found = committed.of(partitions.iter().cloned()).await;
+                let found = found.map_err(|error| chain(&error))?;
+                if let Some((partition, code)) = found.refused.iter().next() {
+                    return Err(format!("read the position of {partition}: {code}"));
+                }
+                found.offsets
+            }
+        };
+        let position = |offset: OffsetAndMetadata| Position {
+            next_offset: offset.next_offset,
+            leader_epoch: (offset.leader_epoch >= 0).then_some(offset.leader_epoch),
+        };
+        Ok(found.into_iter().map(|(at, offset)| (at, position(offset))).collect())
+    }
+}
+
+fn offsets(positions: &Positions) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
+    let offset = |position: &Position| {
+        OffsetAndMetadata::new(position.next_offset, position.leader_epoch.unwrap_or(-1))
+    };
+    positions.iter().map(|(partition, position)| (partition.clone(), offset(position))).collect()
+}

@@ -1,0 +1,8 @@
+//! The five stages, in the order data takes them. They do not know each other: only the stream wires
+//! them. A stage is a value with a cancel-safe `next`; none of them is a task.
+
+pub(crate) mod assign;
+pub(crate) mod commit;
+pub(crate) mod fetch;
+pub(crate) mod produce;
+pub(crate) mod route;

@@ -1,0 +1,403 @@
+//! The fourth stage: parcels into the destination's log, one [`Lane`] per destination partition. The
+//! client's producer keeps order and retries; this stage decides what waits, what is merged while it
+//! waits, and what a refusal means.
+//!
+//! Always true:
+//! - a lane hands parcels to the producer in the order they came, no more than a few at a time, so that
+//!   small ones that have to wait anyway can be merged ([`Way::Small`]); nothing waits to be merged;
+//! - after a failure a lane sends nothing until every parcel under way has come back;
+//! - parcels of an ended life are dropped, never sent;
+//! - what waits is bounded by the leases it holds.
+
+mod refused;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use kmirror_client::backoff::Backoff;
+use kmirror_client::batch::rebuild::Recoder;
+use kmirror_client::batch::{Levels, Outgoing};
+use kmirror_client::budget::Lease;
+use kmirror_client::produce::{self, Acked, BatchProducer};
+use kmirror_client::{TopicPartition, clock};
+
+use super::commit::Span;
+use super::route::DECOMPRESSED_BYTES_MAX;
+use crate::config::Config;
+use crate::error::chain;
+use crate::flow::{Life, Offsets, Origin, Parcel, Produced, Way};
+use crate::status::Board;
+pub(crate) use refused::Refusals;
+use refused::{Verdict, kind, verdict};
+
+/// The stage.
+pub(crate) struct Produce {
+    producer: BatchProducer,
+    refusals: Arc<Refusals>,
+    config: Arc<Config>,
+    board: Arc<Board>,
+    recoder: Recoder,
+    lanes: Vec<Lane>,
+    index: HashMap<TopicPartition, usize>,
+    deliveries: FuturesUnordered<LocalBoxFuture<'static, News>>,
+    produced: VecDeque<Produced>,
+}
+
+/// What a future of the stage comes back with.
+enum News {
+    Delivered { lane: usize, ticket: u64, outcome: Result<Acked, produce::Error> },
+    Rested { lane: usize },
+}
+
+/// Everything on its way to one destination partition.
+struct Lane {
+    partition: TopicPartition,
+    waiting: VecDeque<Waiting>,
+    in_flight: VecDeque<Flying>,
+    next_ticket: u64,
+    /// `max.message.bytes` of the destination topic, when known.
+    batch_bytes_max: usize,
+    backoff: Backoff,
+    mood: Mood,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Flowing,
+    /// A parcel failed; the others under way are awaited.
+    Failing,
+    /// It pauses after a failure.
+    Resting,
+}
+
+/// A parcel that waits to be sent.
+struct Waiting {
+    receipt: Receipt,
+    outgoing: Outgoing,
+    offsets: Offsets,
+    way: Way,
+}
+
+/// A parcel handed to the producer.
+struct Flying {
+    ticket: u64,
+    waiting: Waiting,
+    failure: Option<produce::Error>,
+}
+
+/// What is acknowledged when one parcel, or several that were merged, are written. Dropping it frees the
+/// memory they came in.
+struct Receipt {
+    life: Arc<Life>,
+    spans: Vec<Span>,
+    _leases: Vec<Arc<Lease>>,
+}
+
+impl Produce {
+    /// `refusals` has to be the one `producer` asks.
+    pub(crate) fn new(
+        (producer, refusals): (BatchProducer, Arc<Refusals>),
+        config: Arc<Config>,
+        board: Arc<Board>,
+    ) -> Produce {
+        Produce {
+            producer,
+            refusals,
+            config,
+            board,
+            recoder: Recoder::new(Levels::default(), DECOMPRESSED_BYTES_MAX),
+            lanes: Vec::new(),
+            index: HashMap::new(),
+            deliveries: FuturesUnordered::new(),
+            produced: VecDeque::new(),
+        }
+    }
+
+    /// The lane to a destination partition; its topic's limit is brought up to date.
+    pub(crate) fn lane(&mut self, partition: &TopicPartition, batch_bytes_max: usize) -> usize {
+        let next = self.lanes.len();
+        let lane = *self.index.entry(partition.clone()).or_insert(next);
+        if lane == next {
+            self.lanes.push(Lane::new(partition.clone()));
+        }
+        self.lanes[lane].batch_bytes_max = batch_bytes_max;
+        lane
+    }
+
+    /// Queues a parcel. Nothing is sent before [`Produce::pump`].
+    pub(crate) fn push(&mut self, lane: usize, origin: Origin, parcel: Parcel) {
+        let Parcel { outgoing, offsets, way, .. } = parcel;
+        let receipt =
+            Receipt { life: origin.life, spans: vec![origin.span], _leases: vec![origin.lease] };
+        self.lanes[lane].waiting.push_back(Waiting { receipt, outgoing, offsets, way });
+    }
+
+    /// Hands what may go to the producer.
+    pub(crate) fn pump(&mut self, lane: usize) {
+        let in_flight_max = usize::from(self.config.produce.in_flight_max);
+        while self.lanes[lane].mood == Mood::Flowing
+            && self.lanes[lane].in_flight.len() < in_flight_max
+        {
+            let Some(waiting) = self.next_of(lane) else { return };
+            if let Err(waiting) = self.send(lane, waiting) {
+                self.lanes[lane].waiting.push_front(waiting);
+                return;
+            }
+        }
+    }
+
+    /// Drops everything that waits for an ended life.
+    pub(crate) fn forget(&mut self, life: &Arc<Life>) {
+        for lane in &mut self.lanes {
+            lane.waiting.retain(|waiting| !Arc::ptr_eq(&waiting.receipt.life, life));
+        }
+    }
+
+    /// What became of parcels. Cancel-safe. Waits for ever when nothing is under way.
+    pub(crate) async fn next(&mut self) -> Produced {
+        loop {
+            if let Some(produced) = self.produced.pop_front() {
+                return produced;
+            }
+            match self.deliveries.next().await {
+                Some(News::Delivered { lane, ticket, outcome }) => {
+                    self.delivered(lane, ticket, outcome);
+                }
+                Some(News::Rested { lane }) => {
+                    self.lanes[lane].mood = Mood::Flowing;
+                    self.pump(lane);
+                }
+                None => std::future::pending::<()>().await,
+            }
+        }
+    }
+
+    /// The next parcel of a lane, merged with those behind it if they are small.
+    fn next_of(&mut self, lane: usize) -> Option<Waiting> {
+        let lane = &mut self.lanes[lane];
+        while lane.waiting.front().is_some_and(|first| !first.receipt.life.is_current()) {
+            lane.waiting.pop_front();
+        }
+        let small = self.config.produce.small_batch_bytes as usize;
+        let fill = (self.config.produce.batch_bytes as usize).min(lane.batch_bytes_max);
+        let run = lane.run(small, fill);
+        if run < 2 {
+            return lane.waiting.pop_front();
+        }
+        let batches: Vec<Outgoing> =
+            lane.waiting.iter().take(run).map(|waiting| waiting.outgoing.clone()).collect();
+        match self.recoder.coalesce(&batches) {
+            Ok(outgoing) => {
+                let merged: Vec<Waiting> = lane.waiting.drain(..run).collect();
+                Some(merge(&merged, outgoing))
+            }
+            // One of them cannot be read: each goes alone, and its own reader will say why.
+            Err(error) => {
+                tracing::debug!(partition = %lane.partition, %error, "batches not merged");
+                lane.waiting.pop_front()
+            }
+        }
+    }
+
+    /// Hands a parcel to the producer, or gives it back when the producer's own queue is full: then
+    /// the next delivery pumps again.
+    fn send(&mut self, lane_index: usize, waiting: Waiting) -> Result<(), Waiting> {
+        let lane = &mut self.lanes[lane_index];
+        let sent = self.producer.send(&lane.partition, waiting.outgoing.clone()).now_or_never();
+        let Some(delivery) = sent else { return Err(waiting) };
+        let ticket = lane.next_ticket;
+        lane.next_ticket += 1;
+        lane.in_flight.push_back(Flying { ticket, waiting, failure: None });
+        self.deliveries.push(Box::pin(async move {
+            News::Delivered { lane: lane_index, ticket, outcome: delivery.await }
+        }));
+        Ok(())
+    }
+
+    fn delivered(
+        &mut self,
+        lane_index: usize,
+        ticket: u64,
+        outcome: Result<Acked, produce::Error>,
+    ) {
+        let lane = &mut self.lanes[lane_index];
+        let at = lane.in_flight.iter().position(|flying| flying.ticket == ticket);
+        let at = at.expect("invariant: a delivery comes back once");
+        match outcome {
+            Ok(_) => {
+                let flying = lane.in_flight.remove(at).expect("invariant: it was just found");
+                lane.backoff.reset();
+                self.written(lane_index, &flying.waiting);
+            }
+            Err(error) => {
+                lane.mood = Mood::Failing;
+                lane.in_flight[at].failure = Some(error);
+            }
+        }
+        match self.lanes[lane_index].mood {
+            Mood::Flowing => self.pump(lane_index),
+            Mood::Failing => self.settle(lane_index),
+            Mood::Resting => {}
+        }
+    }
+
+    fn written(&mut self, lane_index: usize, waiting: &Waiting) {
+        let receipt = &waiting.receipt;
+        let header = waiting.outgoing.header();
+        let records = u64::try_from(header.records_count).unwrap_or(0);
+        let cell = &receipt.life.cell;
+        match self.refusals.take_made(&self.lanes[lane_index].partition) {
+            0 => cell.made(waiting.way),
+            more => (0..=more).for_each(|_| cell.made(Way::Refused)),
+        }
+        cell.acknowledged(waiting.outgoing.len_bytes() as u64, records, header.max_timestamp);
+        self.done(waiting);
+    }
+
+    /// A parcel is done with: what it stood for may be acknowledged.
+    fn done(&mut self, waiting: &Waiting) {
+        let (life, spans) = (Arc::clone(&waiting.receipt.life), waiting.receipt.spans.clone());
+        self.produced.push_back(Produced::Acknowledged { life, spans });
+    }
+
+    /// Once everything under way has come back from a lane that failed: decides about each failure, puts
+    /// what can be sent again in front, and rests.
+    fn settle(&mut self, lane_index: usize) {
+        if self.lanes[lane_index].in_flight.iter().any(|flying| flying.failure.is_none()) {
+            return;
+        }
+        let failed = std::mem::take(&mut self.lanes[lane_index].in_flight);
+        let Some(first) = failed.front().and_then(|flying| flying.failure.clone()) else { return };
+        let mut again = Vec::new();
+        let mut rest = Duration::ZERO;
+        for Flying { waiting, failure, .. } in failed {
+            let error = failure.expect("invariant: only failures are left");
+            self.board.error(kind(&error));
+            match verdict(&error, &first, &self.config.trouble) {
+                _ if !waiting.receipt.life.is_current() => {}
+                Verdict::Again => again.push(waiting),
+                Verdict::Skip(reason) => again.extend(self.skip(lane_index, waiting, reason)),
+                Verdict::Restart => {
+                    let lane = &mut self.lanes[lane_index];
+                    rest = rest.max(lane.backoff.next_delay());
+                    let error = chain(&error);
+                    tracing::warn!(partition = %lane.partition, error, "delivery failed");
+                    let life = Arc::clone(&waiting.receipt.life);
+                    self.produced.push_back(Produced::Restart { life, why: error });
+                }
+                Verdict::Halt => {
+                    let (at, bytes) = self.place_refused(lane_index, &waiting);
+                    let life = Arc::clone(&waiting.receipt.life);
+                    let halt = refused::halt(&error, at.0, bytes);
+                    self.produced.push_back(Produced::Halted { life, halt });
+                }
+            }
+        }
+        let lane = &mut self.lanes[lane_index];
+        for waiting in again.into_iter().rev() {
+            lane.waiting.push_front(waiting);
+        }
+        lane.mood = Mood::Resting;
+        self.producer.restart(&lane.partition);
+        self.deliveries.push(Box::pin(async move {
+            clock::sleep(rest).await;
+            News::Rested { lane: lane_index }
+        }));
+    }
+
+    /// Where the record stands that stopped the lane: its source offsets, its place in the parcel, and
+    /// the bytes of the batch that held it.
+    fn place_refused(&self, lane_index: usize, waiting: &Waiting) -> ((Offsets, i32), usize) {
+        let stopped = self.refusals.take_stopped(&self.lanes[lane_index].partition);
+        let records = waiting.outgoing.records_count();
+        match stopped {
+            Some(single) if single.records_count() == 1 => {
+                let place = refused::place_of(&single, &waiting.outgoing);
+                let at = refused::offsets_at(waiting.offsets, records, place);
+                ((at, place), single.len_bytes())
+            }
+            _ => ((waiting.offsets, records - 1), waiting.outgoing.len_bytes()),
+        }
+    }
+
+    /// Leaves the refused record out; what is behind it in its parcel goes on.
+    fn skip(
+        &mut self,
+        lane_index: usize,
+        waiting: Waiting,
+        reason: &'static str,
+    ) -> Option<Waiting> {
+        let ((at, place), bytes) = self.place_refused(lane_index, &waiting);
+        self.enter(&waiting, at, bytes, reason);
+        let Some(outgoing) = refused::behind(&waiting.outgoing, place) else {
+            self.done(&waiting);
+            return None;
+        };
+        let records = waiting.outgoing.records_count();
+        let (_, offsets) = waiting.offsets.split(records, place + 1);
+        Some(Waiting { outgoing, offsets, way: Way::Skip, receipt: waiting.receipt })
+    }
+
+    /// Writes what is left out to the ledger.
+    fn enter(&self, waiting: &Waiting, at: Offsets, bytes: usize, reason: &'static str) {
+        let source = &waiting.receipt.life.partition;
+        let (first_offset, last_offset) = (at.first, at.last);
+        tracing::warn!(
+            target: "kmirror::ledger",
+            %source, first_offset, last_offset, bytes, reason, "left out"
+        );
+        self.board.skipped(&source.topic, reason, 1);
+    }
+}
+
+impl Lane {
+    fn new(partition: TopicPartition) -> Lane {
+        Lane {
+            partition,
+            waiting: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            next_ticket: 0,
+            batch_bytes_max: usize::MAX,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
+            mood: Mood::Flowing,
+        }
+    }
+
+    /// How many parcels at the front may be merged: small, of one life, of one codec, together within
+    /// `fill` bytes.
+    fn run(&self, small: usize, fill: usize) -> usize {
+        let Some(first) = self.waiting.front() else { return 0 };
+        let mut bytes = 0;
+        self.waiting
+            .iter()
+            .take_while(|waiting| {
+                bytes += waiting.outgoing.len_bytes() + usize_of(waiting.outgoing.records_count());
+                waiting.outgoing.len_bytes() < small
+                    && bytes <= fill
+                    && waiting.outgoing.codec() == first.outgoing.codec()
+                    && Arc::ptr_eq(&waiting.receipt.life, &first.receipt.life)
+            })
+            .count()
+    }
+}
+
+/// One parcel of several.
+fn merge(merged: &[Waiting], outgoing: Outgoing) -> Waiting {
+    let [first, .., last] = merged else { unreachable!("invariant: a run has two or more") };
+    let receipts = merged.iter().map(|waiting| &waiting.receipt);
+    let receipt = Receipt {
+        life: Arc::clone(&first.receipt.life),
+        spans: receipts.clone().flat_map(|receipt| receipt.spans.iter().copied()).collect(),
+        _leases: receipts.flat_map(|receipt| receipt._leases.iter().cloned()).collect(),
+    };
+    let offsets = Offsets { first: first.offsets.first, last: last.offsets.last };
+    Waiting { receipt, outgoing, offsets, way: Way::Small }
+}
+
+fn usize_of(count: i32) -> usize {
+    usize::try_from(count).unwrap_or(0)
+}

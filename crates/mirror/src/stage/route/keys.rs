@@ -1,0 +1,195 @@
+//! Routing by key: every record goes where Kafka's default partitioner sends its key. Records are read to
+//! know their keys, and written anew only if a batch has more than one destination.
+
+use kmirror_client::batch::rebuild::Builder;
+use kmirror_client::batch::{Codec, Entry};
+
+use super::{
+    Judgement, Plan, Router, Stretch, codec_of, each_record, grow, judge, unreadable, without_key,
+};
+use crate::error::Halt;
+use crate::flow::{Offsets, Parcel, Routed, Section, Way};
+use crate::policy::partitioning::{for_batch, for_key};
+
+/// Buffers of routing by key.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// One for each destination partition; empty between two stretches.
+    builders: Vec<Builder>,
+    /// The source offsets in each builder.
+    offsets: Vec<Option<Offsets>>,
+    /// Destinations of the records of the entry in hand; [`LEFT_OUT`] for those that are not mirrored.
+    targets: Vec<i32>,
+}
+
+/// The target of a record that is before the position or skipped.
+const LEFT_OUT: i32 = -1;
+/// The target of a record without a key, until the batch's is known.
+const UNKEYED: i32 = -2;
+
+/// Where the records of one entry go.
+enum Spread {
+    /// All of them to one partition.
+    One(i32),
+    /// To several, or some of them nowhere.
+    Several,
+    /// There are none.
+    None,
+}
+
+impl Router {
+    /// Every record goes where its key says among `count` partitions. The whole stretch is one section,
+    /// since batches for all destinations are filled across its entries.
+    pub(super) fn keyed(
+        &mut self,
+        plan: &Plan,
+        count: i32,
+        stretch: Stretch<'_>,
+        routed: &mut Routed,
+    ) -> Result<(), Halt> {
+        let partitions = usize::try_from(count).unwrap_or(0);
+        self.keys.builders.resize_with(partitions, || Builder::new(Codec::None));
+        self.keys.offsets.resize(partitions, None);
+        let mut parcels = Vec::new();
+        let mut done = stretch.from;
+        let mut outcome = Ok(());
+        for entry in stretch.entries.iter().filter(|entry| entry.next_offset() > stretch.from) {
+            outcome = self.keyed_entry(plan, stretch.from, entry, (routed, &mut parcels));
+            if outcome.is_err() {
+                break;
+            }
+            done = entry.next_offset();
+        }
+        for partition in 0..count {
+            self.flush(plan, partition, &mut parcels);
+        }
+        if !parcels.is_empty() {
+            routed.sections.push(Section { next_offset: done, parcels });
+        }
+        outcome
+    }
+
+    fn keyed_entry(
+        &mut self,
+        plan: &Plan,
+        from: i64,
+        entry: &Entry,
+        (routed, parcels): (&mut Routed, &mut Vec<Parcel>),
+    ) -> Result<(), Halt> {
+        let (whole, mut way) = match judge(plan, from, entry)? {
+            Judgement::Nothing => return Ok(()),
+            Judgement::Whole(outgoing) => (Some(outgoing), Way::Keys),
+            Judgement::Rebuild(way) => (None, way),
+        };
+        let spread = self.aim(plan, from, entry, routed)?;
+        match (spread, whole) {
+            (Spread::None, _) => {}
+            (Spread::One(partition), Some(outgoing)) => {
+                self.flush(plan, partition, parcels);
+                let offsets = Offsets { first: entry.base_offset(), last: entry.next_offset() - 1 };
+                let way = Way::OneDestination;
+                self.emit(plan, Parcel { partition, outgoing, way, offsets }, parcels);
+            }
+            (Spread::One(_), None) => self.deal(plan, (entry, way), parcels)?,
+            (Spread::Several, _) => {
+                if matches!(way, Way::Gaps | Way::Resume) {
+                    way = Way::Keys;
+                }
+                self.deal(plan, (entry, way), parcels)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// First pass over an entry: finds each record's destination, and any reason to halt, before
+    /// anything of it is written.
+    fn aim(
+        &mut self,
+        plan: &Plan,
+        from: i64,
+        entry: &Entry,
+        routed: &mut Routed,
+    ) -> Result<Spread, Halt> {
+        let targets = &mut self.keys.targets;
+        let count = i32::try_from(self.keys.builders.len()).unwrap_or(i32::MAX);
+        targets.clear();
+        let mut skipped = Vec::new();
+        let (mut one, mut several, mut unkeyed, mut left_out) = (None, false, false, false);
+        each_record(&mut self.decompressor, entry, |record| {
+            let target = if record.offset < from {
+                left_out = true;
+                LEFT_OUT
+            } else if let Some(record) = without_key(plan, record)? {
+                skipped.push(record);
+                LEFT_OUT
+            } else if let Some(key) = record.key {
+                let target = for_key(key, count);
+                several |= *one.get_or_insert(target) != target;
+                target
+            } else {
+                unkeyed = true;
+                UNKEYED
+            };
+            targets.push(target);
+            Ok(())
+        })?;
+        routed.decompressed += 1;
+        routed.records += targets.iter().filter(|target| **target != LEFT_OUT).count() as i64;
+        left_out |= !skipped.is_empty();
+        routed.skipped.append(&mut skipped);
+        // Records without a key go with the others of their batch if those agree.
+        let shared = match one {
+            Some(target) if !several => target,
+            _ => for_batch(plan.source_partition, entry.base_offset(), count),
+        };
+        targets.iter_mut().filter(|target| **target == UNKEYED).for_each(|target| *target = shared);
+        Ok(match one {
+            None if !unkeyed => Spread::None,
+            _ if several || left_out => Spread::Several,
+            _ => Spread::One(shared),
+        })
+    }
+
+    /// Second pass: writes each record to its destination's builder.
+    fn deal(
+        &mut self,
+        plan: &Plan,
+        (entry, way): (&Entry, Way),
+        parcels: &mut Vec<Parcel>,
+    ) -> Result<(), Halt> {
+        let codec = plan.codec.unwrap_or_else(|| codec_of(entry));
+        let Router { decompressor, compressor, keys, .. } = self;
+        let Scratch { builders, offsets, targets } = keys;
+        let mut targets = targets.iter();
+        let mut finished = Vec::new();
+        each_record(decompressor, entry, |record| {
+            let target = *targets.next().expect("invariant: both passes read the same records");
+            let Ok(index) = usize::try_from(target) else { return Ok(()) };
+            let builder = &mut builders[index];
+            if builder.is_empty() {
+                builder.set_codec(codec);
+            } else if builder.size_estimate() >= plan.batch_bytes {
+                let batch = builder.finish(compressor).zip(offsets[index].take());
+                finished.extend(batch.map(|batch| (target, batch)));
+                builder.set_codec(codec);
+            }
+            grow(&mut offsets[index], record.offset);
+            builder.push(record).map_err(|error| unreadable(record.offset, &error))
+        })?;
+        for (partition, (outgoing, offsets)) in finished {
+            self.emit(plan, Parcel { partition, outgoing, way, offsets }, parcels);
+        }
+        Ok(())
+    }
+
+    /// Ends the batch in the making for a destination.
+    fn flush(&mut self, plan: &Plan, partition: i32, parcels: &mut Vec<Parcel>) {
+        let Ok(index) = usize::try_from(partition) else { return };
+        let offsets = self.keys.offsets[index].take();
+        let batch = self.keys.builders[index].finish(&mut self.compressor);
+        if let Some((outgoing, offsets)) = batch.zip(offsets) {
+            let way = Way::Keys;
+            self.emit(plan, Parcel { partition, outgoing, way, offsets }, parcels);
+        }
+    }
+}

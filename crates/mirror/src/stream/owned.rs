@@ -1,0 +1,191 @@
+//! One source partition as its stream keeps it: its life, how far it is, and whether it may be read.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use kmirror_client::TopicPartition;
+use kmirror_client::batch::Codec;
+use kmirror_client::batch::passthrough::LogAppendTime;
+use kmirror_client::fetch::Position;
+
+use crate::config::{Compression, Config};
+use crate::control::plan::TopicPlan;
+use crate::error::Halt;
+use crate::flow::{Generation, Life};
+use crate::policy::partitioning::Mapping;
+use crate::policy::trouble::AppendTime;
+use crate::stage::commit::Tracker;
+use crate::stage::produce::Produce;
+use crate::stage::route;
+use crate::status::{Cell, State};
+
+/// A source partition of this stream.
+pub(super) struct Owned {
+    pub(super) life: Arc<Life>,
+    pub(super) tracker: Tracker,
+    pub(super) phase: Phase,
+    /// How its batches are routed, and the name of the destination topic.
+    pub(super) route: Option<Arc<Route>>,
+    /// Where it starts; known before it is read.
+    pub(super) start: Option<Position>,
+    /// The leader epoch of the last batch fetched.
+    pub(super) leader_epoch: Option<i32>,
+    /// The position that was last written, or is being written.
+    pub(super) committed: Option<i64>,
+    /// The end of the log when it was assigned: where `until_caught_up` stops.
+    pub(super) end_at_start: i64,
+    pub(super) is_paused: bool,
+    /// Lanes of the destination's partitions, by number.
+    pub(super) lanes: Vec<Option<usize>>,
+}
+
+/// Routing of one partition.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) topic: Arc<str>,
+    pub(super) plan: route::Plan,
+}
+
+/// What an owned partition does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its position or its destination is not known yet.
+    Waiting,
+    /// It is read.
+    Flowing,
+    /// It is not read; it is being handed back or drained.
+    Leaving,
+    /// It stopped.
+    Halted,
+    /// It is where it was to get.
+    Done,
+}
+
+impl Owned {
+    pub(super) fn new(partition: TopicPartition, generation: Generation, cell: Arc<Cell>) -> Owned {
+        Owned {
+            life: Arc::new(Life::new(partition, generation, cell)),
+            tracker: Tracker::new(0),
+            phase: Phase::Waiting,
+            route: None,
+            start: None,
+            leader_epoch: None,
+            committed: None,
+            end_at_start: 0,
+            is_paused: false,
+            lanes: Vec::new(),
+        }
+    }
+
+    pub(super) fn cell(&self) -> &Cell {
+        &self.life.cell
+    }
+
+    /// Sets where it starts.
+    pub(super) fn set_start(&mut self, start: Position, end_at_start: i64) {
+        self.tracker = Tracker::new(start.next_offset);
+        self.leader_epoch = start.leader_epoch;
+        self.start = Some(start);
+        self.end_at_start = end_at_start;
+        self.cell().next_offset.store(start.next_offset, Ordering::Relaxed);
+        self.cell().high_watermark.store(end_at_start, Ordering::Relaxed);
+    }
+
+    /// Takes a new plan for its topic. Mappings that are missing for now leave an older one in force.
+    pub(super) fn replan(&mut self, topic: &TopicPlan, config: &Config) {
+        let number = self.life.partition.partition;
+        let mapping = topic.mapping(number, config);
+        if mapping == Mapping::Missing {
+            if self.phase == Phase::Waiting {
+                let why = topic.why().unwrap_or("the destination has no such partition");
+                self.cell().set_state(State::Waiting, Some(why.to_owned()));
+            }
+            return;
+        }
+        let plan = route_plan(number, mapping, topic, config);
+        let route = Route { topic: Arc::clone(&topic.destination), plan };
+        if self.route.as_deref() != Some(&route) {
+            self.lanes.clear();
+            self.route = Some(Arc::new(route));
+        }
+    }
+
+    /// The lane to a destination partition.
+    pub(super) fn lane(&mut self, produce: &mut Produce, route: &Route, partition: i32) -> usize {
+        let index = usize::try_from(partition).unwrap_or(0);
+        if let Some(Some(lane)) = self.lanes.get(index) {
+            return *lane;
+        }
+        let to = TopicPartition::new(Arc::clone(&route.topic), partition);
+        let lane = produce.lane(&to, route.plan.batch_bytes_max);
+        if self.lanes.len() <= index {
+            self.lanes.resize(index + 1, None);
+        }
+        self.lanes[index] = Some(lane);
+        lane
+    }
+
+    /// Where it stands: everything before is acknowledged.
+    pub(super) fn position(&self) -> Position {
+        let next_offset = self.tracker.position();
+        // The epoch of the last batch fetched belongs to the position only when nothing is under way.
+        let leader_epoch = if self.tracker.is_settled() { self.leader_epoch } else { None };
+        Position { next_offset, leader_epoch }
+    }
+
+    /// The position to write, if it moved since the last time.
+    pub(super) fn to_commit(&self) -> Option<Position> {
+        let position = self.position();
+        let moved = self.start.is_some() && self.committed != Some(position.next_offset);
+        moved.then_some(position)
+    }
+
+    /// Whether it has mirrored everything that was there when it was assigned.
+    pub(super) fn is_caught_up(&self) -> bool {
+        self.start.is_some() && self.tracker.position() >= self.end_at_start
+    }
+
+    /// Begins a new life at its position; what is under way belongs to the old one.
+    pub(super) fn rewind(&mut self, position: Position, generation: Generation) {
+        self.life.end();
+        let (partition, cell) = (self.life.partition.clone(), Arc::clone(&self.life.cell));
+        self.life = Arc::new(Life::new(partition, generation, cell));
+        self.tracker = Tracker::new(position.next_offset);
+        self.leader_epoch = position.leader_epoch;
+        self.is_paused = false;
+    }
+
+    /// Stops it where it is.
+    pub(super) fn halt(&mut self, halt: &Halt) {
+        self.phase = Phase::Halted;
+        self.cell().halt(halt.clone());
+    }
+}
+
+/// What route has to know, from the topic's plan and the operator's policies.
+fn route_plan(number: i32, mapping: Mapping, topic: &TopicPlan, config: &Config) -> route::Plan {
+    let (source, destination) = (topic.source_traits, topic.destination_traits);
+    let clears = destination.log_append_time || config.trouble.append_time == AppendTime::Created;
+    let limit = destination.batch_bytes_max.map_or(usize::MAX, |bytes| bytes as usize);
+    let lacks_keys = destination.compacted && !source.compacted;
+    route::Plan {
+        mapping,
+        source_partition: number,
+        append_time: if clears { LogAppendTime::Clear } else { LogAppendTime::Refuse },
+        null_key: lacks_keys.then_some(config.trouble.null_key),
+        codec: codec(config.produce.compression),
+        batch_bytes: (config.produce.batch_bytes as usize).min(limit),
+        batch_bytes_max: limit,
+    }
+}
+
+fn codec(compression: Compression) -> Option<Codec> {
+    match compression {
+        Compression::Keep => None,
+        Compression::None => Some(Codec::None),
+        Compression::Gzip => Some(Codec::Gzip),
+        Compression::Snappy => Some(Codec::Snappy),
+        Compression::Lz4 => Some(Codec::Lz4),
+        Compression::Zstd => Some(Codec::Zstd),
+    }
+}

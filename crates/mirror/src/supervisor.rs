@@ -1,0 +1,248 @@
+//! The streams' threads: starts them, watches them, joins them. A stream that fails, or panics, drains
+//! the others; the first error is the mirror's.
+//!
+//! Always true: no thread outlives [`Streams::join`]; a thread's runtime, clients and producer end with
+//! it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use kmirror_client::admin::Admin;
+use kmirror_client::budget::Budget;
+use kmirror_client::produce::{self, BatchProducer};
+use kmirror_client::{Client, Lane};
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{Config, Ownership};
+use crate::control::plan::Plan;
+use crate::control::topics::Topics;
+use crate::error::{End, Error};
+use crate::positions::{Group, Keeper, Reader};
+use crate::shutdown::{Phase, Shutdown, Trigger};
+use crate::stage::assign::Assign;
+use crate::stage::fetch::Fetch;
+use crate::stage::produce::{Produce, Refusals};
+use crate::status::Board;
+use crate::stream::{Parts, Stream, Unfinished};
+
+/// What all streams are given.
+#[derive(Clone)]
+pub(crate) struct Common {
+    pub(crate) config: Arc<Config>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) budget: Budget,
+    pub(crate) plans: watch::Receiver<Arc<Plan>>,
+    pub(crate) trigger: Trigger,
+}
+
+/// The threads of a mirror.
+pub(crate) struct Streams {
+    threads: Vec<Thread>,
+    ended: mpsc::Receiver<()>,
+}
+
+struct Thread {
+    name: String,
+    handle: JoinHandle<Outcome>,
+    is_settled: Arc<AtomicBool>,
+}
+
+impl Streams {
+    /// Starts every stream of the configuration, and the loop that keeps topics in step.
+    ///
+    /// # Errors
+    /// [`Error::Thread`]; those already started end by themselves.
+    pub(crate) fn start(common: &Common, topics: Topics) -> Result<Streams, Error> {
+        let (sender, ended) = mpsc::channel(common.config.streams + 1);
+        let mut streams = Streams { threads: Vec::new(), ended };
+        for index in 0..common.config.streams {
+            let is_settled = Arc::new(AtomicBool::new(false));
+            let (common_of_stream, settled) = (common.clone(), Arc::clone(&is_settled));
+            let work = move || run(index, common_of_stream, settled);
+            streams.spawn(format!("stream-{index}"), (common, &sender), is_settled, work)?;
+        }
+        let shutdown = common.trigger.subscribe();
+        let is_settled = Arc::new(AtomicBool::new(true));
+        let work = move || runtime("control")?.block_on(control(topics, shutdown));
+        streams.spawn("control".to_owned(), (common, &sender), is_settled, work)?;
+        Ok(streams)
+    }
+
+    fn spawn(
+        &mut self,
+        name: String,
+        (common, sender): (&Common, &mpsc::Sender<()>),
+        is_settled: Arc<AtomicBool>,
+        work: impl FnOnce() -> Outcome + Send + 'static,
+    ) -> Result<(), Error> {
+        let at_end = AtEnd { sender: sender.clone(), trigger: common.trigger.clone() };
+        let started = std::thread::Builder::new().name(name.clone()).spawn(move || {
+            let _at_end = at_end;
+            work()
+        });
+        let refused = |error: std::io::Error| Error::Thread {
+            thread: name.clone(),
+            reason: error.to_string(),
+        };
+        let handle = started.map_err(refused)?;
+        self.threads.push(Thread { name, handle, is_settled });
+        Ok(())
+    }
+
+    /// Whether every stream has caught up with what there was at its start.
+    pub(crate) fn are_settled(&self) -> bool {
+        self.threads.iter().all(|thread| thread.is_settled.load(Ordering::Acquire))
+    }
+
+    /// Returns once every thread is about to end. Cancel-safe.
+    pub(crate) async fn ended(&mut self) {
+        while self.ended.recv().await.is_some() {}
+    }
+
+    /// Takes the threads' outcomes, after [`Streams::ended`].
+    ///
+    /// # Errors
+    /// The first stream's error.
+    pub(crate) fn join(self) -> Result<Unfinished, Error> {
+        let mut unfinished = Unfinished::new();
+        let mut failure = None;
+        for Thread { name, handle, .. } in self.threads {
+            let outcome = handle.join().unwrap_or_else(|panic| {
+                Err(Error::Panicked { thread: name, message: words(panic.as_ref()) })
+            });
+            match outcome {
+                Ok(mut part) => unfinished.append(&mut part),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        failure.map_or(Ok(unfinished), Err)
+    }
+}
+
+/// How a thread ends.
+type Outcome = Result<Unfinished, Error>;
+
+/// However a thread ends, the supervisor hears of it and the others drain.
+struct AtEnd {
+    sender: mpsc::Sender<()>,
+    trigger: Trigger,
+}
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        self.trigger.drain();
+        let _ = self.sender.try_send(());
+    }
+}
+
+/// One thread: its runtime, its clients, its stream.
+fn run(index: usize, common: Common, is_settled: Arc<AtomicBool>) -> Outcome {
+    let shutdown = common.trigger.subscribe();
+    runtime(&format!("stream-{index}"))?.block_on(async move {
+        let Some(stream) = connected(index, common, is_settled, shutdown.clone()).await? else {
+            return Ok(Unfinished::new());
+        };
+        stream.run(shutdown).await
+    })
+}
+
+/// Keeps topics in step until the mirror ends.
+async fn control(topics: Topics, mut shutdown: Shutdown) -> Outcome {
+    tokio::select! { biased;
+        () = shutdown.reached(Phase::Draining) => Ok(Unfinished::new()),
+        Err(error) = topics.run() => Err(error),
+    }
+}
+
+/// A runtime for one thread.
+fn runtime(thread: &str) -> Result<Runtime, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Error::Thread { thread: thread.to_owned(), reason: error.to_string() })
+}
+
+/// The stream with its own connections, or nothing when the end was asked for first.
+async fn connected(
+    index: usize,
+    common: Common,
+    is_settled: Arc<AtomicBool>,
+    mut shutdown: Shutdown,
+) -> Result<Option<Stream>, Error> {
+    tokio::select! { biased;
+        () = shutdown.reached(Phase::Draining) => Ok(None),
+        stream = assemble(index, common, is_settled) => stream.map(Some),
+    }
+}
+
+async fn assemble(
+    index: usize,
+    common: Common,
+    is_settled: Arc<AtomicBool>,
+) -> Result<Stream, Error> {
+    let Common { config, board, budget, mut plans, .. } = common;
+    let connect = |end, config| async move {
+        Client::connect(config).await.map_err(|source| Error::Cluster { end, source })
+    };
+    let (source, destination) = futures::future::try_join(
+        connect(End::Source, config.source.clone()),
+        connect(End::Destination, config.destination.clone()),
+    )
+    .await?;
+    // Joining a group with no topics would only cause a second rebalance a moment later.
+    let complete = plans.wait_for(|plan| plan.complete).await;
+    let topics = complete.map(|plan| plan.topics.keys().cloned().collect()).unwrap_or_default();
+    let admin = Admin::new(source.clone());
+    let (assign, keeper, reader) = match &config.ownership {
+        Ownership::Group(group) => Assign::member(&source, group, index, topics)?,
+        Ownership::Alone { group_id } => {
+            let assign = Assign::alone(index, config.streams, plans.clone());
+            match group_id {
+                None => (assign, Keeper::Nowhere, Reader::Nowhere),
+                Some(id) => {
+                    let group = Group { admin: admin.clone(), id: Arc::clone(id) };
+                    (assign, Keeper::Outside(group.clone()), Reader::Outside(group))
+                }
+            }
+        }
+    };
+    let refusals = Arc::new(Refusals::new(config.trouble));
+    let on_rejected = Arc::clone(&refusals);
+    let settings = produce::Config { on_rejected, ..producer_config(&config, index) };
+    let producer = BatchProducer::try_new(destination, settings);
+    let producer = producer.map_err(|source| Error::Producer { source })?;
+    Ok(Stream::new(Parts {
+        index,
+        plans,
+        assign,
+        fetch: Fetch::new(source, &config, index, budget),
+        produce: Produce::new((producer, refusals), Arc::clone(&config), Arc::clone(&board)),
+        keeper,
+        reader,
+        admin,
+        is_settled,
+        config,
+        board,
+    }))
+}
+
+fn producer_config(config: &Config, index: usize) -> produce::Config {
+    produce::Config {
+        in_flight_per_partition: Some(usize::from(config.produce.in_flight_max)),
+        request_bytes_max: config.produce.request_bytes_max as usize,
+        // The stream's lanes bound what a partition has under way; memory is bounded by leases.
+        queue_bytes_max: QUEUE_BYTES_MAX,
+        ack_timeout: config.produce.timeout,
+        lane: Lane::Produce(u16::try_from(index).unwrap_or(u16::MAX)),
+        ..produce::Config::default()
+    }
+}
+
+/// Far above five batches of any size a broker takes.
+const QUEUE_BYTES_MAX: usize = 1 << 30;
+
+/// What a panic said.
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
