@@ -1,1 +1,6 @@
-//! Tests of the pure parts.
+//! The fetcher's pure parts: what is left out of an answer, and what becomes of positions.
+
+mod answers;
+mod batches;
+mod isolation;
+mod wire;
