@@ -26,7 +26,9 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
@@ -73,6 +75,8 @@ public final class Tool {
         switch (ask.get("do").asText()) {
             case "create" -> create(ask);
             case "delete" -> delete(ask);
+            case "grow" -> grow(ask);
+            case "truncate" -> truncate(ask);
             case "topics" -> topics(ask);
             case "config" -> config(ask);
             case "produce" -> produce(ask);
@@ -123,6 +127,26 @@ public final class Tool {
     private static void delete(JsonNode ask) throws Exception {
         try (Admin admin = admin(ask)) {
             admin.deleteTopics(List.of(ask.get("topic").asText())).all()
+                    .get(WAIT_SECONDS, TimeUnit.SECONDS);
+        }
+    }
+
+    private static void grow(JsonNode ask) throws Exception {
+        String topic = ask.get("topic").asText();
+        int partitions = ask.get("partitions").asInt();
+        try (Admin admin = admin(ask)) {
+            admin.createPartitions(Map.of(topic, NewPartitions.increaseTo(partitions))).all()
+                    .get(WAIT_SECONDS, TimeUnit.SECONDS);
+        }
+    }
+
+    // Deletes the records of a partition before an offset, as retention does.
+    private static void truncate(JsonNode ask) throws Exception {
+        TopicPartition partition =
+                new TopicPartition(ask.get("topic").asText(), ask.get("partition").asInt());
+        RecordsToDelete before = RecordsToDelete.beforeOffset(ask.get("before").asLong());
+        try (Admin admin = admin(ask)) {
+            admin.deleteRecords(Map.of(partition, before)).all()
                     .get(WAIT_SECONDS, TimeUnit.SECONDS);
         }
     }

@@ -3,10 +3,12 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
     sync::{Mutex, OnceLock},
 };
 
-use xtask::brokers::{Cluster, Guarded, Home, Options, Version};
+use xtask::brokers::{Cluster, Guarded, Home, Node, Options, State, Version};
 
 /// One end: the source or the destination.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub struct End {
     pub zookeeper: Option<String>,
     /// The cluster itself, if this process started it and may hurt it.
     cluster: Option<Mutex<Guarded>>,
+    /// Where its brokers keep their data, if they run on this machine.
+    data: Vec<PathBuf>,
 }
 
 /// A source and a destination.
@@ -71,6 +75,7 @@ impl End {
             version: version.parse().expect("KMIRROR_*_VERSION is a version of Kafka"),
             zookeeper: variable("_ZOOKEEPER"),
             cluster: None,
+            data: data_from_environment(&name.to_lowercase()),
         })
     }
 
@@ -91,6 +96,7 @@ impl End {
             bootstrap: cluster.bootstrap.clone(),
             version,
             zookeeper: cluster.zookeeper.clone(),
+            data: cluster.brokers().map(Node::data).collect(),
             cluster: Some(Mutex::new(cluster)),
         }
     }
@@ -112,9 +118,36 @@ impl End {
         if self.version.at_least(0, 11) { "read_committed" } else { "read_uncommitted" }
     }
 
+    /// The bytes of a partition's segments, as the first broker that has it stores them; nothing if
+    /// the brokers do not run on this machine.
+    ///
+    /// # Panics
+    /// When the files cannot be read.
+    #[must_use]
+    pub fn stored(&self, topic: &str, partition: i32) -> Option<Vec<u8>> {
+        let places = self.data.iter().map(|data| data.join(format!("{topic}-{partition}")));
+        let directory = places.into_iter().find(|place| place.exists())?;
+        let files = fs::read_dir(directory).expect("a partition's directory can be read");
+        let mut segments: Vec<PathBuf> = files
+            .map(|file| file.expect("a partition's directory can be read").path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+            .collect();
+        segments.sort();
+        let read = |path: &PathBuf| fs::read(path).expect("a segment can be read");
+        Some(segments.iter().flat_map(read).collect())
+    }
+
     /// Client properties that reach this end.
     #[must_use]
     pub fn properties(&self) -> BTreeMap<String, String> {
         BTreeMap::from([("bootstrap.servers".to_owned(), self.bootstrap.clone())])
     }
+}
+
+/// Where the brokers of a cluster that somebody else started keep their data, by the state file.
+fn data_from_environment(name: &str) -> Vec<PathBuf> {
+    let Some(path) = std::env::var_os("KMIRROR_BROKERS_STATE") else { return Vec::new() };
+    let state = State::read(Path::new(&path)).unwrap_or_else(|error| panic!("{error}"));
+    let clusters = state.map(|state| state.clusters).unwrap_or_default();
+    clusters.get(name).map_or_else(Vec::new, |cluster| cluster.brokers().map(Node::data).collect())
 }

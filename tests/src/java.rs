@@ -108,6 +108,26 @@ impl Java {
         }));
     }
 
+    /// Deletes a topic.
+    pub fn delete(&mut self, end: &End, topic: &str) {
+        self.ask(&json!({ "do": "delete", "bootstrap": end.bootstrap, "topic": topic }));
+    }
+
+    /// Adds partitions to a topic until it has `partitions`.
+    pub fn grow(&mut self, end: &End, topic: &str, partitions: i32) {
+        self.ask(&json!({
+            "do": "grow", "bootstrap": end.bootstrap, "topic": topic, "partitions": partitions,
+        }));
+    }
+
+    /// Deletes the records of a partition before an offset, as retention does.
+    pub fn truncate(&mut self, end: &End, topic: &str, partition: i32, before: i64) {
+        self.ask(&json!({
+            "do": "truncate", "bootstrap": end.bootstrap, "topic": topic,
+            "partition": partition, "before": before,
+        }));
+    }
+
     /// Name, partitions and replication factor of every topic.
     pub fn topics(&mut self, end: &End) -> HashMap<String, (i64, i64)> {
         let lines = self.ask(&json!({ "do": "topics", "bootstrap": end.bootstrap }));

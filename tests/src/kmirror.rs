@@ -12,6 +12,9 @@ use xtask::{clock, workspace};
 
 use crate::{End, PATIENCE, Pair};
 
+/// How much of its log is shown when a test fails.
+const LOG_LINES: usize = 60;
+
 /// The binary: `KMIRROR_BIN`, or the one of the build directory.
 ///
 /// # Panics
@@ -242,7 +245,10 @@ impl Kmirror {
 impl Drop for Kmirror {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- what kmirror printed:\n{}", self.log());
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+            eprintln!("--- the end of what kmirror printed:\n{}", last.join("\n"));
         }
         if !self.ended
             && let Err(error) = self.child.kill().and_then(|()| self.child.wait())

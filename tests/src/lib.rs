@@ -17,7 +17,7 @@ pub use records::Record;
 
 /// How long anything may take before a test gives up on it. Generous, because the machines that
 /// run the suites have two cores for two clusters, a mirror and the clients.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `ready` answers with something; panics with `what` after [`PATIENCE`].
 pub fn eventually<T>(what: &str, ready: impl FnMut() -> Option<T>) -> T {

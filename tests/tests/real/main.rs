@@ -4,11 +4,14 @@
 //! A test owns its topics and its consumer group by name, so that the tests share two clusters;
 //! those that hurt brokers start clusters of their own.
 
+mod changes;
 mod fidelity;
 mod groups;
 mod input;
 mod launcher;
+mod losses;
 mod partitions;
+mod passthrough;
 mod stops;
 mod troubles;
 mod walkthrough;
