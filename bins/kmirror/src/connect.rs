@@ -76,7 +76,8 @@ impl ClusterArgs {
     }
 }
 
-/// The configuration of a client for a cluster; asks ZooKeeper if that is where the brokers are known.
+/// The configuration of a client for a cluster; asks ZooKeeper if that is where the brokers are
+/// known.
 pub(crate) async fn client_config(cluster: &Cluster) -> Result<Config, Failure> {
     let servers = match &cluster.place {
         Place::Servers(servers) => servers.clone(),

@@ -60,16 +60,17 @@ pub(crate) fn text() -> String {
 const INTRODUCTION: &str = "\
 # Configuration
 
-Printed by the program (`kmirror config --markdown`) from the tables that parse and check the options; a test
-keeps this file true. `kmirror config --check FILE` checks a file without running anything.
+Printed by the program (`kmirror config --markdown`) from the tables that parse and check the
+options; a test keeps this file true. `kmirror config --check FILE` checks a file without running
+anything.
 
 kmirror is configured in one of two ways:
 
 - `kmirror run FILE`: a file of its own, in TOML, with any number of flows;
 - `kmirror mirror-maker`: the flags and the two properties files of `kafka.tools.MirrorMaker`.
 
-Times are whole numbers with `ms`, `s`, `m`, `h` or `d`. Sizes are whole numbers, alone for bytes or with
-`kB`, `KiB`, `MB`, `MiB`, `GB` or `GiB`.
+Times are whole numbers with `ms`, `s`, `m`, `h` or `d`. Sizes are whole numbers, alone for bytes
+or with `kB`, `KiB`, `MB`, `MiB`, `GB` or `GiB`.
 
 ## The file of `kmirror run`
 
@@ -95,8 +96,8 @@ An option that is not known, or a value of the wrong kind, is an error that name
 const PROPERTIES: &str = "
 ## Kafka's own properties
 
-They stand in the two files of `kmirror mirror-maker`, and in the tables `properties`, `consumer` and
-`producer` of `kmirror run`. What a file sets is kept. A property that is not in these tables is
+They stand in the two files of `kmirror mirror-maker`, and in the tables `properties`, `consumer`
+and `producer` of `kmirror run`. What a file sets is kept. A property that is not in these tables is
 reported with its line and the nearest name; none is dropped silently.
 ";
 

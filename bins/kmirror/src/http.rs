@@ -98,8 +98,8 @@ async fn ready(State(mirrors): State<Shared>) -> (StatusCode, String) {
     }
 }
 
-/// One text out of the flows'. With several flows every sample gets a `flow` label, and the samples of
-/// one metric stand together, as the format demands.
+/// One text out of the flows'. With several flows every sample gets a `flow` label, and the
+/// samples of one metric stand together, as the format demands.
 fn merge(texts: &[(String, String)]) -> String {
     if let [(_, text)] = texts {
         return text.clone();
@@ -176,9 +176,8 @@ mod tests {
     #[test]
     fn the_metrics_of_several_flows_are_told_apart_and_stay_together() {
         let text = |value| {
-            format!(
-                "# HELP a What.\n# TYPE a counter\na_total{{x=\"y\"}} {value}\n# TYPE b gauge\nb 0\n# EOF\n"
-            )
+            let counter = format!("# TYPE a counter\na_total{{x=\"y\"}} {value}");
+            format!("# HELP a What.\n{counter}\n# TYPE b gauge\nb 0\n# EOF\n")
         };
         let merged = merge(&[("one".to_owned(), text(1)), ("t\"wo".to_owned(), text(2))]);
         let expected = "# HELP a What.\n# TYPE a counter\n\

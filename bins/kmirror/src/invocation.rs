@@ -1,5 +1,5 @@
-//! The names kmirror can be called by. As `kafka.tools.MirrorMaker` or `kafka-mirror-maker.sh`, by a
-//! link or as its first argument, it takes that tool's flags.
+//! The names kmirror can be called by. As `kafka.tools.MirrorMaker` or `kafka-mirror-maker.sh`, by
+//! a link or as its first argument, it takes that tool's flags.
 
 use std::ffi::OsString;
 use std::path::Path;

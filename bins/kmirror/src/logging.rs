@@ -1,4 +1,5 @@
-//! Logs go to standard error, as text or as one JSON object a line, and never mix with a progress line.
+//! Logs go to standard error, as text or as one JSON object a line, and never mix with a progress
+//! line.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, OnceLock, PoisonError};

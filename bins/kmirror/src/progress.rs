@@ -1,4 +1,5 @@
-//! How far the mirror is: a line that renews itself on a terminal, a log line now and then elsewhere.
+//! How far the mirror is: a line that renews itself on a terminal, a log line now and then
+//! elsewhere.
 
 use std::io::IsTerminal;
 use std::time::Duration;

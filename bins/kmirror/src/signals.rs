@@ -32,7 +32,8 @@ impl Signals {
         loop {
             let signal = self.next().await;
             trigger.signal();
-            tracing::info!(signal, phase = ?trigger.phase(), "signal received; another one ends at once");
+            let phase = trigger.phase();
+            tracing::info!(signal, ?phase, "signal received; another one ends at once");
         }
     }
 }

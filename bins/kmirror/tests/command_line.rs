@@ -254,7 +254,8 @@ fn zookeeper_servers_are_found_in_a_nodes_files() {
     let files = Files::new();
     let site = files.write(
         "yarn-site.xml",
-        "<property><name>hadoop.registry.zk.quorum</name><value>zk0:2181,zk1:2181</value></property>",
+        "<property><name>hadoop.registry.zk.quorum</name>\n\
+         <value>zk0:2181,zk1:2181</value></property>",
     );
     let from = site.to_str().unwrap();
     let ran = kmirror(&["discover", "zookeeper", "--yarn-site", from]);

@@ -1,5 +1,6 @@
-//! Runs mirrors as an operator does, between fake clusters on loopback: the documented walk-through with
-//! its flags and files, kmirror's own file, signals, the window over HTTP, and the demonstration.
+//! Runs mirrors as an operator does, between fake clusters on loopback: the documented
+//! walk-through with its flags and files, kmirror's own file, signals, the window over HTTP, and
+//! the demonstration.
 
 mod common;
 
@@ -178,6 +179,32 @@ fn metrics_and_status_are_served_while_it_runs() {
     assert!(metrics.contains("kmirror_") && metrics.trim_end().ends_with("# EOF"), "{metrics}");
     interrupt(&child);
     assert_eq!(finish(child).code, 0);
+}
+
+#[test]
+fn a_second_signal_ends_at_once_and_loses_nothing() {
+    let pair = Pair::start("abort");
+    pair.produce("testtopic", 0..10);
+    let child = pair.mirror_maker(&[]).spawn().unwrap();
+    poll("the first records arrive", || pair.destination.values("testtopic").len() == 10);
+    for broker in pair.destination.cluster.brokers() {
+        pair.destination.cluster.freeze_broker(broker).unwrap();
+    }
+    pair.produce("testtopic", 10..20);
+    interrupt(&child);
+    std::thread::sleep(Duration::from_millis(200));
+    interrupt(&child);
+    let ran = finish(child);
+    assert_eq!(ran.code, 130, "{}", ran.stderr);
+    assert!(ran.stderr.contains("help: nothing is lost"), "{}", ran.stderr);
+    for broker in pair.destination.cluster.brokers() {
+        pair.destination.cluster.thaw_broker(broker).unwrap();
+    }
+    let ran = finish(pair.mirror_maker(&["--until-caught-up"]).spawn().unwrap());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let mut mirrored = pair.values(&pair.destination, "testtopic");
+    mirrored.dedup();
+    assert_eq!(mirrored, pair.values(&pair.source, "testtopic"));
 }
 
 #[test]

@@ -46,7 +46,8 @@ pub fn zookeeper_servers(yarn_site: &Path) -> Result<Vec<Address>, Error> {
 /// up to [`COMMANDS_MAX`] of them.
 ///
 /// # Errors
-/// [`Error::NoCommands`] where there is no such file, [`Error::NoBrokers`] where none names a broker.
+/// [`Error::NoCommands`] where there is no such file, [`Error::NoBrokers`] where none names a
+/// broker.
 pub fn brokers(agent_data: &Path) -> Result<Vec<Address>, Error> {
     let commands = commands(agent_data)?;
     let Some(newest) = commands.first() else {
@@ -124,7 +125,7 @@ pub enum Error {
         source: address::Error,
     },
     /// No command file names a broker.
-    #[error("neither {} nor the files before it ({tried} read) name a kafka broker", path.display())]
+    #[error("neither {} nor older files ({tried} read) name a kafka broker", path.display())]
     NoBrokers {
         /// The newest file.
         path: PathBuf,
@@ -225,7 +226,8 @@ mod tests {
     #[test]
     fn the_quorum_of_yarn_site_is_found_by_its_property() {
         let xml = "<?xml version=\"1.0\"?><configuration>
-            <!-- <property><name>hadoop.registry.zk.quorum</name><value>old:2181</value></property> -->
+            <!-- <property><name>hadoop.registry.zk.quorum</name>
+            <value>old:2181</value></property> -->
             <property><name>yarn.nodemanager.address</name><value>wn0:45454</value></property>
             <property><name>other</name><value>zk9:2181</value></property>
             <property>

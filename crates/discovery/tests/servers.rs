@@ -113,8 +113,10 @@ fn start_task(server: impl Future<Output = ()> + Send + 'static) -> tokio::task:
     tokio::spawn(server)
 }
 
-const REGISTRATION: &str = r#"{"listener_security_protocol_map":{"PLAINTEXT":"PLAINTEXT","SECURE":"SASL_SSL"},
-    "endpoints":["PLAINTEXT://wn0:9092","SECURE://wn0:9093"],"host":"wn0","port":9092,"version":4}"#;
+const REGISTRATION: &str = r#"{
+    "listener_security_protocol_map":{"PLAINTEXT":"PLAINTEXT","SECURE":"SASL_SSL"},
+    "endpoints":["PLAINTEXT://wn0:9092","SECURE://wn0:9093"],
+    "host":"wn0","port":9092,"version":4}"#;
 
 #[tokio::test]
 async fn brokers_are_read_from_zookeeper() {
@@ -203,8 +205,8 @@ fn server(url: Url, cluster: Option<&str>) -> ambari::Server {
 }
 
 const AMBARI_HOSTS: &str = r#"{"href":"x","host_components":[
-    {"href":"y","HostRoles":{"cluster_name":"c","component_name":"KAFKA_BROKER","host_name":"wn0-k"}},
-    {"href":"z","HostRoles":{"cluster_name":"c","component_name":"KAFKA_BROKER","host_name":"wn1-k"}}]}"#;
+    {"href":"y","HostRoles":{"cluster_name":"c","host_name":"wn0-k"}},
+    {"href":"z","HostRoles":{"cluster_name":"c","host_name":"wn1-k"}}]}"#;
 
 #[tokio::test]
 async fn ambari_names_brokers_and_zookeeper_servers() {

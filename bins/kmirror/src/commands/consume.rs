@@ -1,8 +1,8 @@
 //! `kmirror consume`: writes the records of topics to standard output, with the properties of
 //! `kafka-console-consumer.sh`.
 //!
-//! Without a group every partition is read from one end or from an offset, and nothing is committed.
-//! With one, the group shares the partitions out, and what was printed is committed.
+//! Without a group every partition is read from one end or from an offset, and nothing is
+//! committed. With one, the group shares the partitions out, and what was printed is committed.
 
 mod printer;
 

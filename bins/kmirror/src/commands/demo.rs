@@ -1,5 +1,5 @@
-//! `kmirror demo`: two clusters in this process, a load on one, a mirror to the other, and a check of
-//! every record at the end. No broker, no network, no file.
+//! `kmirror demo`: two clusters in this process, a load on one, a mirror to the other, and a check
+//! of every record at the end. No broker, no network, no file.
 
 mod load;
 mod pipe;
@@ -184,8 +184,8 @@ fn conclude(source: &Cluster, destination: &Cluster) -> Result<(), Failure> {
         return Err(Failure::new(Code::Verification, text));
     }
     output::line(format_args!(
-        "verified {} records in {:.1} s: each is at the destination once, in order, with its key, value, \
-         headers and timestamp",
+        "verified {} records in {:.1} s: each is at the destination once, in order, with its \
+         key, value, headers and timestamp",
         found.records,
         (clock::now() - started).as_secs_f64()
     ))

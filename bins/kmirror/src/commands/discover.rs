@@ -116,8 +116,8 @@ struct Common {
     #[arg(long, value_name = "USER", default_value = "admin")]
     ambari_user: String,
 
-    /// The file whose first line is the password; KMIRROR_AMBARI_PASSWORD is read otherwise. It crosses
-    /// the network unencrypted
+    /// The file whose first line is the password; KMIRROR_AMBARI_PASSWORD is read otherwise. It
+    /// crosses the network unencrypted
     #[arg(long, value_name = "FILE")]
     ambari_password_file: Option<PathBuf>,
 }

@@ -165,7 +165,8 @@ fn row(
     ]
 }
 
-/// The offset each partition has there; none where its leader does not answer, or no record is as young.
+/// The offset each partition has there; none where its leader does not answer, or no record is as
+/// young.
 async fn ends(
     admin: &Admin,
     partitions: Vec<TopicPartition>,

@@ -1,7 +1,7 @@
 //! `kmirror mirror-maker`: the flags and files of `kafka.tools.MirrorMaker`, from 0.8 to 3.9.
 //!
-//! Flags that load Java classes are refused with what to do instead; flags that had lost their meaning
-//! are accepted, those of MirrorMaker's oldest versions with a warning.
+//! Flags that load Java classes are refused with what to do instead; flags that had lost their
+//! meaning are accepted, those of MirrorMaker's oldest versions with a warning.
 
 use std::path::PathBuf;
 use std::time::Duration;

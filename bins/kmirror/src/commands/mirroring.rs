@@ -1,4 +1,5 @@
-//! What `mirror-maker` and `run` share: run the mirrors of a plan, show how far they are, end in order.
+//! What `mirror-maker` and `run` share: run the mirrors of a plan, show how far they are, end in
+//! order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -157,8 +158,8 @@ fn failed(flow: &str, error: kmirror::Error) -> Failure {
             "check the addresses, or the cluster_id you pinned"
         }
         kmirror::Error::Cluster { .. } => {
-            "check the addresses, that this host reaches them (kmirror topics --list), and map those \
-             that brokers advertise but this host cannot resolve"
+            "check the addresses, that this host reaches them (kmirror topics --list), and map \
+             those that brokers advertise but this host cannot resolve"
         }
         _ => return Failure::runtime(Flow { flow: flow.to_owned(), source: error }),
     };

@@ -159,7 +159,8 @@ const LINE_LEN_MAX: u64 = 64 << 20;
 
 type Line = Result<Vec<u8>, std::io::Error>;
 
-/// Lines as they come, without their ends. The thread lasts as long as standard input or the process.
+/// Lines as they come, without their ends. The thread lasts as long as standard input or the
+/// process.
 fn lines() -> mpsc::Receiver<Line> {
     let (sender, receiver) = mpsc::channel(LINES_MAX);
     let prompt = std::io::stdin().is_terminal();

@@ -20,7 +20,9 @@ use crate::{output, runtime};
 #[derive(Debug, ClapArgs)]
 #[command(
     after_long_help = EXAMPLES,
-    group = ArgGroup::new("action").required(true).args(["create", "list", "describe", "alter", "delete"])
+    group = ArgGroup::new("action")
+        .required(true)
+        .args(["create", "list", "describe", "alter", "delete"])
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -46,8 +48,8 @@ pub(crate) struct Args {
     #[arg(long, requires = "topic")]
     delete: bool,
 
-    /// A topic's name; except with --create also a Java regular expression over names, where no topic
-    /// has just that name
+    /// A topic's name; except with --create also a Java regular expression over names, where no
+    /// topic has just that name
     #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
 

@@ -1,5 +1,5 @@
-//! Reads kmirror's own file, TOML, against the table of options. Whatever is wrong is reported with its
-//! line, all of it at once; what is returned holds only values of the right kind.
+//! Reads kmirror's own file, TOML, against the table of options. Whatever is wrong is reported
+//! with its line, all of it at once; what is returned holds only values of the right kind.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -229,8 +229,8 @@ impl<'text> Reader<'text> {
         }
     }
 
-    /// Kafka's names hold dots, which TOML reads as tables within tables unless they are quoted; both
-    /// ways of writing mean the same here.
+    /// Kafka's names hold dots, which TOML reads as tables within tables unless they are quoted;
+    /// both ways of writing mean the same here.
     fn properties(
         &mut self,
         full: &str,

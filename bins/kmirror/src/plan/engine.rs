@@ -1,5 +1,5 @@
-//! From a planned flow to the engine's configuration: the one place where an option or a property gets
-//! its effect. Properties come first, kmirror's own options win over them.
+//! From a planned flow to the engine's configuration: the one place where an option or a property
+//! gets its effect. Properties come first, kmirror's own options win over them.
 
 use std::sync::Arc;
 
@@ -77,8 +77,8 @@ fn selection(settings: &Settings) -> Result<Selection, Failure> {
     Ok(selection)
 }
 
-/// Gives a property of the consumer its effect. Numbers were checked by the table of keys; those too
-/// large for the engine become the largest it takes.
+/// Gives a property of the consumer its effect. Numbers were checked by the table of keys; those
+/// too large for the engine become the largest it takes.
 fn consumer(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
     match key {
         "auto.offset.reset" => config.start = start(value),

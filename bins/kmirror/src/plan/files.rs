@@ -1,7 +1,7 @@
 //! From MirrorMaker's flags and its two properties files to a plan of one flow.
 //!
-//! A value that the operator's files set is kept, also where kmirror's own default differs. What the
-//! flags mean is tabled in `commands/mirror_maker.rs`; here their meaning is put into a flow.
+//! A value that the operator's files set is kept, also where kmirror's own default differs. What
+//! the flags mean is tabled in `commands/mirror_maker.rs`; here their meaning is put into a flow.
 
 use std::path::Path;
 use std::time::Duration;
@@ -216,10 +216,11 @@ mod tests {
     #[test]
     fn what_the_files_lack_is_named_by_file() {
         let plan = plan("", "", &flags());
+        let servers = "bootstrap.servers is missing: name brokers as host:port,host:port";
         let expected = [
             "consumer.properties: group.id is missing: positions are kept in a consumer group",
-            "consumer.properties: bootstrap.servers is missing: name brokers as host:port,host:port",
-            "producer.properties: bootstrap.servers is missing: name brokers as host:port,host:port",
+            &format!("consumer.properties: {servers}"),
+            &format!("producer.properties: {servers}"),
         ];
         assert_eq!(errors(&plan), expected);
         assert!(plan.flows.is_empty());

@@ -96,7 +96,8 @@ impl Resolver<'_> {
         };
         let (own, findings) = resolve(&flow.properties(table), role);
         self.findings.extend(findings);
-        // What the cluster says is checked once for all flows; here it only fills what the flow left.
+        // What the cluster says is checked once for all flows; here it only fills what the flow
+        // left.
         let (mut properties, _) = resolve(&settings.properties("properties"), role);
         for entry in own.iter() {
             properties.set(&entry.key, entry.value.clone(), entry.origin.clone());

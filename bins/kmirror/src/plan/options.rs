@@ -1,5 +1,6 @@
-//! The table of kmirror's own options. It parses a file, checks it and documents it, so that the three
-//! cannot differ; `engine.rs` gives each option its effect, and a test there finds one without.
+//! The table of kmirror's own options. It parses a file, checks it and documents it, so that the
+//! three cannot differ; `engine.rs` gives each option its effect, and a test there finds one
+//! without.
 
 use std::fmt;
 use std::time::Duration;
@@ -146,8 +147,8 @@ pub(crate) const CLUSTER: Section = Section {
             "zookeeper",
             Kind::Text,
             "",
-            "ZooKeeper servers to look the brokers up in, as host:port,host:port/chroot, when there \
-             is no `bootstrap`.",
+            "ZooKeeper servers to look the brokers up in, as host:port,host:port/chroot, when \
+             there is no `bootstrap`.",
         ),
         opt(
             "address_map",
@@ -166,7 +167,7 @@ pub(crate) const CLUSTER: Section = Section {
             "properties",
             Kind::Properties,
             "",
-            "Any property that Kafka's consumer and producer share, such as \"request.timeout.ms\".",
+            "Any property that Kafka's consumer and producer share, such as request.timeout.ms.",
         ),
     ],
 };
@@ -199,15 +200,15 @@ const FLOW_OPTIONS: &[Opt] = &[
         Kind::OneOf(&["auto", "key-hash", "preserve"]),
         "auto",
         "`auto`: the same partition number when both topics have the same count, the key's hash \
-         otherwise. `key-hash`: always by the key, as Kafka's producer does. `preserve`: always the \
-         same number. Order per key is kept in all three.",
+         otherwise. `key-hash`: always by the key, as Kafka's producer does. `preserve`: always \
+         the same number. Order per key is kept in all three.",
     ),
     opt(
         "source_is_murmur2",
         Kind::Boolean,
         "false",
-        "Your word that every producer of the source chose partitions as Kafka's Java producer does. \
-         Whole batches can then pass when the destination's count divides the source's.",
+        "Your word that every producer of the source chose partitions as Kafka's Java producer \
+         does. Whole batches can then pass when the destination's count divides the source's.",
     ),
     opt(
         "streams",
@@ -232,8 +233,8 @@ const FLOW_OPTIONS: &[Opt] = &[
         "ownership",
         Kind::OneOf(&["group", "alone"]),
         "group",
-        "`group`: instances with the same group share the partitions. `alone`: this process owns all \
-         of them, and uses the group for positions only.",
+        "`group`: instances with the same group share the partitions. `alone`: this process owns \
+         all of them, and uses the group for positions only.",
     ),
     opt("commit_interval", Kind::Duration, "5s", "How often positions are committed."),
     opt(
@@ -258,8 +259,8 @@ const FLOW_OPTIONS: &[Opt] = &[
         "compression",
         Kind::OneOf(&["keep", "none", "gzip", "snappy", "lz4", "zstd"]),
         "keep",
-        "The codec of every batch at the destination. `keep` leaves each as it is, and is what lets \
-         batches pass untouched.",
+        "The codec of every batch at the destination. `keep` leaves each as it is, and is what \
+         lets batches pass untouched.",
     ),
     opt(
         "small_batch",
@@ -292,8 +293,8 @@ const FLOW_OPTIONS: &[Opt] = &[
         "on_lost",
         Kind::OneOf(&["halt", "continue"]),
         "halt",
-        "What to do when retention or truncation overtook the position: stop that partition, or go on \
-         with the first offset that is there. The lost range is named in both.",
+        "What to do when retention or truncation overtook the position: stop that partition, or \
+         go on with the first offset that is there. The lost range is named in both.",
     ),
     opt(
         "on_oversize",

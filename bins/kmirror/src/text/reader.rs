@@ -1,5 +1,5 @@
-//! From a line to a record, as Kafka's `LineMessageReader` does it, but on bytes: what is no UTF-8 is
-//! not changed.
+//! From a line to a record, as Kafka's `LineMessageReader` does it, but on bytes: what is no UTF-8
+//! is not changed.
 
 use kmirror_client::batch::HeadersBuffer;
 

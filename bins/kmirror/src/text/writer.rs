@@ -1,5 +1,5 @@
-//! From a record to a line, as Kafka's `DefaultMessageFormatter` does it. Keys, values and headers are
-//! written byte for byte.
+//! From a record to a line, as Kafka's `DefaultMessageFormatter` does it. Keys, values and headers
+//! are written byte for byte.
 
 use kmirror_client::batch::{Record, TimestampType};
 

@@ -1,9 +1,9 @@
 //! The table of Kafka's property names: what each means to kmirror, and what it does with it.
 //!
 //! Every key of `ConsumerConfig` and `ProducerConfig` up to Kafka 4.0 is here, and those of the
-//! ZooKeeper consumer and the Scala producer that MirrorMaker once read. The table checks
-//! a file, translates old keys, and prints the documentation, so that the three cannot differ. A key
-//! that is not in the table is reported with its line and the nearest name, never dropped silently.
+//! ZooKeeper consumer and the Scala producer that MirrorMaker once read. The table checks a file,
+//! translates old keys, and prints the documentation, so that the three cannot differ. A key that
+//! is not in the table is reported with its line and the nearest name, never dropped silently.
 
 mod common;
 mod consumer;

@@ -43,8 +43,8 @@ impl Printer {
         self.max.is_some_and(|max| self.count >= max)
     }
 
-    /// Prints an answer's records; gives the offset after the last one that was printed or that there
-    /// was nothing to print of.
+    /// Prints an answer's records; gives the offset after the last one that was printed or that
+    /// there was nothing to print of.
     pub(crate) fn print(&mut self, fetched: &Fetched) -> Result<(Printed, i64), Failure> {
         let before = self.count;
         let mut next_offset = fetched.next_offset;

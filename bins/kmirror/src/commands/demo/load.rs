@@ -15,8 +15,8 @@ pub(super) struct Topic {
     batch_bytes: usize,
 }
 
-/// Large compressed batches that pass untouched, many tiny ones that are merged, and a topic with another
-/// number of partitions at the destination.
+/// Large compressed batches that pass untouched, many tiny ones that are merged, and a topic with
+/// another number of partitions at the destination.
 pub(super) const TOPICS: [Topic; 3] = [
     Topic { name: "orders", partitions: 6, codec: Codec::Lz4, batch_bytes: 64 << 10 },
     Topic { name: "clicks", partitions: 4, codec: Codec::None, batch_bytes: 1 << 10 },

@@ -1,5 +1,5 @@
-//! Compares what both clusters have stored, record by record, by the fake clusters' own reading of their
-//! logs: no code of the mirror takes part.
+//! Compares what both clusters have stored, record by record, by the fake clusters' own reading of
+//! their logs: no code of the mirror takes part.
 
 use std::collections::BTreeMap;
 

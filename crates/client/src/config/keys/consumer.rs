@@ -27,8 +27,8 @@ pub(super) const KEYS: &[Key] = &[
         "auto.offset.reset",
         Kind::OneOf(&["earliest", "latest", "none"]),
         "earliest",
-        "Where a partition without a committed offset starts. MirrorMaker's default is latest, which \
-         loses the first records of a new topic.",
+        "Where a partition without a committed offset starts. MirrorMaker's default is latest, \
+         which loses the first records of a new topic.",
     )
     .with_aliases(&[("smallest", "earliest"), ("largest", "latest")]),
     Key::honoured(
@@ -138,8 +138,8 @@ pub(super) const KEYS: &[Key] = &[
         "offsets.storage",
         Kind::Text,
         &["kafka"],
-        "positions are kept in Kafka; those in ZooKeeper are not taken over, so a partition without \
-         one in Kafka starts at auto.offset.reset",
+        "positions are kept in Kafka; those in ZooKeeper are not taken over, so a partition \
+         without one in Kafka starts at auto.offset.reset",
     ),
     Key::ignored("dual.commit.enabled", Kind::Boolean, "positions are kept in Kafka only"),
     Key::ignored("offsets.channel.backoff.ms", Kind::Integer(0), ZOOKEEPER_OLD),

@@ -16,8 +16,8 @@ pub(super) const KEYS: &[Key] = &[
         "compression.type",
         Kind::OneOf(&["none", "gzip", "snappy", "lz4", "zstd"]),
         "",
-        "The codec every batch has at the destination. Unset means as at the source, which is what lets \
-         batches pass untouched.",
+        "The codec every batch has at the destination. Unset means as at the source, which is \
+         what lets batches pass untouched.",
     ),
     Key::honoured(
         "max.request.size",
@@ -29,7 +29,7 @@ pub(super) const KEYS: &[Key] = &[
         "max.in.flight.requests.per.connection",
         Kind::Integer(1),
         "5",
-        "How many batches of one partition may wait for their acknowledgement; more than 5 means 5.",
+        "How many batches of one partition may await their acknowledgement; more than 5 means 5.",
     ),
     Key::fixed(
         "acks",
