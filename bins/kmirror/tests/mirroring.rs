@@ -159,22 +159,27 @@ fn ask(port: u16, path: &str) -> Option<String> {
     Some(answer)
 }
 
+fn status(port: u16) -> serde_json::Value {
+    let answer = ask(port, "/status").unwrap_or_default();
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    serde_json::from_str(body).unwrap_or_default()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 #[test]
 fn metrics_and_status_are_served_while_it_runs() {
     let pair = Pair::start("http");
     pair.produce("testtopic", 0..20);
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let child = pair.mirror_maker(&["--http", &port.to_string()]).spawn().unwrap();
     poll("it is ready", || {
         ask(port, "/ready").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
     });
     assert!(ask(port, "/live").unwrap().contains("live"));
-    poll("its status counts the records", || {
-        let answer = ask(port, "/status").unwrap_or_default();
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        let status: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-        status["flows"]["g"]["totals"]["records"] == 20
-    });
+    poll("its status counts the records", || status(port)["flows"]["g"]["totals"]["records"] == 20);
     let metrics = ask(port, "/metrics").unwrap();
     assert!(metrics.contains("kmirror_") && metrics.trim_end().ends_with("# EOF"), "{metrics}");
     interrupt(&child);
@@ -185,14 +190,15 @@ fn metrics_and_status_are_served_while_it_runs() {
 fn a_second_signal_ends_at_once_and_loses_nothing() {
     let pair = Pair::start("abort");
     pair.produce("testtopic", 0..10);
-    let child = pair.mirror_maker(&[]).spawn().unwrap();
+    let port = free_port();
+    let child = pair.mirror_maker(&["--http", &port.to_string()]).spawn().unwrap();
     poll("the first records arrive", || pair.destination.values("testtopic").len() == 10);
     for broker in pair.destination.cluster.brokers() {
         pair.destination.cluster.freeze_broker(broker).unwrap();
     }
     pair.produce("testtopic", 10..20);
     interrupt(&child);
-    std::thread::sleep(Duration::from_millis(200));
+    poll("it drains", || status(port)["flows"]["g"]["phase"] == "draining");
     interrupt(&child);
     let ran = finish(child);
     assert_eq!(ran.code, 130, "{}", ran.stderr);
