@@ -3,8 +3,8 @@
 //! Owned by the group module. Always true: at most one broker is remembered, and it is forgotten as
 //! soon as it says that it is not the coordinator, or cannot be reached.
 //!
-//! FindCoordinator 0 to 4: 1 adds the kind of key, 3 is flexible, 4 takes several keys (one is sent).
-//! Later versions only concern other kinds.
+//! FindCoordinator 0 to 4: 1 adds the kind of key, 3 is flexible, 4 takes several keys (one is
+//! sent). Later versions only concern other kinds.
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,15 +83,18 @@ impl Coordinator {
     /// Closes the connection for joins. A later join opens a new one: an old idle one may have died
     /// unnoticed, and a join waits long before it gives up.
     pub(crate) fn close_joining(&self) {
-        self.known().joining = None;
+        if let Some((_, connection)) = self.known().joining.take() {
+            connection.close("the join is over");
+        }
     }
 
     /// Looks for the coordinator anew at the next call.
     pub(crate) fn forget(&self) {
-        *self.known() = Known::default();
+        self.known().broker = None;
     }
 
-    /// Forgets the coordinator if `code` says that it is another or in trouble; hands the code back.
+    /// Forgets the coordinator if `code` says that it is another or in trouble; hands the code
+    /// back.
     pub(crate) fn judge(&self, code: ErrorCode) -> Result<(), Failure> {
         if matches!(
             code,
@@ -108,7 +111,8 @@ impl Coordinator {
     pub(crate) fn failure(&self, error: error::Error) -> Failure {
         match error {
             error::Error::Broker { code, .. } => Failure::Code(code),
-            // One broker that answers nonsense may be gone tomorrow; the client closed the connection.
+            // One broker that answers nonsense may be gone tomorrow; the client closed the
+            // connection.
             error::Error::Decode { .. } | error::Error::NotKafka { .. } => Failure::Unreachable,
             error if error.is_retryable() => Failure::Unreachable,
             source => {

@@ -1,9 +1,9 @@
 //! Runs one member: carries out what the state machine wants and tells it what happened.
 //!
-//! Owned by the group module. It moves requests and decides nothing. It runs as a task of its own, so
-//! that heartbeats go on while the owner is busy. Always true: a request under way is never dropped
-//! before it is answered or timed out; what others see of the member's standing is published before
-//! the owner hears of it.
+//! Owned by the group module. It moves requests and decides nothing. It runs as a task of its
+//! own, so that heartbeats go on while the owner is busy. Always true: a request under way is
+//! never dropped before it is answered or timed out; what others see of the member's standing is
+//! published before the owner hears of it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -123,6 +123,10 @@ impl Driver {
                     None => break,
                 },
                 Some(input) = self.under_way.next(), if !self.under_way.is_empty() => {
+                    // The view may be newer than the last look, and the join counts from it.
+                    if matches!(input, Input::Joined(..)) {
+                        self.look();
+                    }
                     self.machine.handle(clock::now(), input);
                 }
                 changed = self.views.changed() => match changed {
@@ -184,16 +188,24 @@ impl Driver {
                 Action::Join(join) => {
                     let group_id = &self.config.group_id;
                     tracing::debug!(%group_id, reason = join.reason, "joining the group");
-                    Box::pin(async move { requests::join(&coordinator, &config, join).await })
+                    let topics = self.machine.watched().cloned().collect();
+                    Box::pin(async move {
+                        // What is there when we join is nothing new afterwards.
+                        know(coordinator.client(), topics).await;
+                        requests::join(&coordinator, &config, join).await
+                    })
                 }
-                Action::LookUp(topics) => {
-                    Box::pin(
-                        async move { Input::Counted(look_up(coordinator.client(), topics).await) },
-                    )
-                }
-                Action::Sync { identity, assignor, plan } => Box::pin(async move {
-                    requests::sync(&coordinator, &config, identity, assignor, plan).await
+                Action::LookUp(attempt, topics) => Box::pin(async move {
+                    Input::Counted(attempt, look_up(coordinator.client(), topics).await)
                 }),
+                Action::Sync { attempt, identity, assignor, plan } => Box::pin(async move {
+                    let sync = requests::sync(&coordinator, &config, identity, assignor, plan);
+                    Input::Synced(attempt, sync.await)
+                }),
+                Action::GiveUpJoining => {
+                    coordinator.close_joining();
+                    continue;
+                }
                 Action::Heartbeat(identity) => {
                     let time = heartbeat_time(&config, &identity);
                     Box::pin(async move { requests::heartbeat(&coordinator, time, identity).await })
@@ -241,7 +253,8 @@ fn tell(
             Ok(Event::Assigned { epoch, generation, added, owned })
         }
         Notice::Revoking { id, partitions, deadline } => {
-            tracing::info!(%group_id, partitions = partitions.len(), "partitions to be handed back");
+            let count = partitions.len();
+            tracing::info!(%group_id, partitions = count, "partitions to be handed back");
             let (guard, dropped) = oneshot::channel();
             under_way.push(Box::pin(async move {
                 // Dropping the guard is the signal; there is never a value.
@@ -267,8 +280,16 @@ fn counts<'a>(view: &View, topics: impl Iterator<Item = &'a Arc<str>>) -> Counts
     topics.filter_map(count).collect()
 }
 
-/// Asks for fresh metadata, so that new partitions are part of the plan; without an answer, the plan
-/// is made from what is known.
+/// Makes sure that the metadata of `topics` were asked for, if they can be had.
+async fn know(client: &Client, topics: BTreeSet<Arc<str>>) {
+    let view = client.view();
+    if topics.iter().any(|topic| view.topic(topic).is_none()) {
+        look_up(client, topics).await;
+    }
+}
+
+/// Asks for fresh metadata, so that new partitions are part of the plan; without an answer, the
+/// plan is made from what is known.
 async fn look_up(client: &Client, topics: BTreeSet<Arc<str>>) -> Counts {
     client.watch_topics(topics.iter().cloned());
     let mut view = client.view();

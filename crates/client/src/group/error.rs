@@ -1,7 +1,8 @@
 //! What can go wrong with a membership and with its offsets.
 //!
-//! Owned by the group module. Errors that pass by themselves (a coordinator that moves, a rebalance,
-//! a lost connection) are handled inside and never seen here, save by a call that ran out of time.
+//! Owned by the group module. Errors that pass by themselves (a coordinator that moves, a
+//! rebalance, a lost connection) are handled inside and never seen here, save by a call that ran
+//! out of time.
 
 use std::sync::Arc;
 use std::time::Duration;

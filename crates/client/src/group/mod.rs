@@ -1,18 +1,18 @@
 //! Membership of a consumer group: who copies which partitions, and how far the group has come.
 //!
-//! Owned by the group module. The membership is a pure state machine (`state`) run by a small task
-//! (`driver`); `assignor` divides partitions as Kafka's own assignors do, so Java consumers may be in
-//! the same group; `slot` lets a process that was killed resume its old place at once; `offsets`
-//! commits and reads positions.
+//! Owned by the group module. The membership is a pure state machine (`state`) run by a small
+//! task (`driver`); `assignor` divides partitions as Kafka's own assignors do, so Java consumers
+//! may be in the same group; `slot` lets a process that was killed resume its old place at once;
+//! `offsets` commits and reads positions.
 //!
 //! | Event | The owner must |
 //! |---|---|
 //! | [`Event::Assigned`] | read the committed offsets of what was added, and start there |
-//! | [`Event::Revoking`] | stop reading, finish or discard what is under way, commit, drop the guard |
+//! | [`Event::Revoking`] | stop reading, finish or discard the rest, commit, drop the guard |
 //! | [`Event::Lost`] | stop at once and discard: somebody else may have them already |
 //!
-//! Always true: partitions are added by an assignment and leave only through a revocation or a loss;
-//! a commit of partitions that are not owned is left out, here and by the coordinator.
+//! Always true: partitions are added by an assignment and leave only through a revocation or a
+//! loss; a commit of partitions that are not owned is left out, here and by the coordinator.
 
 mod assignor;
 mod config;
@@ -130,8 +130,8 @@ impl HandBack {
 /// ```
 ///
 /// Dropping it ends the heartbeats without a word: the coordinator gives its partitions to others
-/// when the session times out, or back to it if it is static and returns sooner. That is right for a
-/// restart; a member that will not come back should [`leave`](Membership::leave).
+/// when the session times out, or back to it if it is static and returns sooner. That is right
+/// for a restart; a member that will not come back should [`leave`](Membership::leave).
 #[derive(Debug)]
 pub struct Membership {
     group_id: Arc<str>,
@@ -192,8 +192,8 @@ impl Membership {
 
     /// Leaves the group for good: the others get its partitions at once, even if it is static.
     ///
-    /// Everything is given up without a further event; finish and commit before. Takes a few seconds
-    /// at most; a coordinator that cannot be reached is not waited for.
+    /// Everything is given up without a further event; finish and commit before. Takes a few
+    /// seconds at most; a coordinator that cannot be reached is not waited for.
     pub async fn leave(self) {
         let (sender, done) = oneshot::channel();
         if self.commands.send(Command::Leave(sender)).await.is_ok() {

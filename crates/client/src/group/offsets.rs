@@ -1,12 +1,12 @@
 //! Committed offsets of the group: written by its members, read by whoever starts a partition.
 //!
-//! Owned by the group module. Always true: a commit carries the generation and the member id, so the
-//! coordinator refuses it once the partitions are somebody else's; and it leaves out what this
-//! member no longer owns.
+//! Owned by the group module. Always true: a commit carries the generation and the member id, so
+//! the coordinator refuses it once the partitions are somebody else's; and it leaves out what
+//! this member no longer owns.
 //!
 //! - OffsetCommit 2 to 9: 5 drops the retention time, 6 adds the leader epoch, 7 the instance id;
-//! - OffsetFetch 1 to 8: 2 moves group errors out of the partitions, 5 adds the leader epoch, 7 hides
-//!   offsets of open transactions (KIP-447), 8 takes several groups (one is sent).
+//! - OffsetFetch 1 to 8: 2 moves group errors out of the partitions, 5 adds the leader epoch, 7
+//!   hides offsets of open transactions (KIP-447), 8 takes several groups (one is sent).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -69,8 +69,8 @@ impl OffsetAndMetadata {
 pub struct CommitReport {
     /// Not committed, because they are not this member's (any more).
     pub not_owned: BTreeSet<TopicPartition>,
-    /// Not committed, because the coordinator would not: deleted topics, no permission, metadata too
-    /// large. The others were committed all the same.
+    /// Not committed, because the coordinator would not: deleted topics, no permission, metadata
+    /// too large. The others were committed all the same.
     pub refused: BTreeMap<TopicPartition, ErrorCode>,
 }
 
@@ -121,12 +121,13 @@ impl Committer {
 
     /// Commits `offsets`, as far as this member owns the partitions.
     ///
-    /// Waits out moves of the coordinator, lost connections and rebalances for the configured commit
-    /// time-out. May be called while partitions are being handed back. Not cancel-safe: a dropped
-    /// commit may or may not have been done.
+    /// Waits out moves of the coordinator, lost connections and rebalances for the configured
+    /// commit time-out. May be called while partitions are being handed back. Not cancel-safe: a
+    /// dropped commit may or may not have been done.
     ///
     /// # Errors
-    /// [`Error::TimedOut`], [`Error::Refused`] when the group itself is refused, or [`Error::Ended`].
+    /// [`Error::TimedOut`], [`Error::Refused`] when the group itself is refused, or
+    /// [`Error::Ended`].
     pub async fn commit(
         &mut self,
         offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>,
@@ -151,18 +152,29 @@ impl Committer {
             }
             if let Some(identity) = standing.identity {
                 let time = attempts.time_left();
-                match commit_once(&self.coordinator, &identity, &pending, time).await {
-                    Ok(codes) => {
-                        let verdict = attempts.sort(codes, &mut pending, &mut report)?;
-                        self.report_refusal(identity, verdict);
+                let mut changes = self.standing.clone();
+                let gone = changes.wait_for(|now| {
+                    now.is_over || pending.keys().all(|partition| !now.owned.contains(*partition))
+                });
+                tokio::select! {
+                    outcome = commit_once(&self.coordinator, &identity, &pending, time) => {
+                        match outcome {
+                            Ok(codes) => {
+                                let refusal = attempts.sort(codes, &mut pending, &mut report)?;
+                                self.report_refusal(identity, refusal);
+                            }
+                            Err(error) => attempts.note(error)?,
+                        }
                     }
-                    Err(error) => attempts.note(error)?,
+                    // Whoever waits to stop must not wait for a coordinator that went silent.
+                    _ = gone => continue,
                 }
             }
             if pending.is_empty() {
                 return Ok(report);
             }
-            // A rebalance that ends, or a loss, changes what can be committed: no need to wait longer.
+            // A rebalance that ends, or a loss, changes what can be committed: no need to wait
+            // longer.
             attempts.pause(self.standing.changed()).await?;
         }
     }
@@ -181,7 +193,8 @@ impl CommittedOffsets {
         Self { coordinator, timeout }
     }
 
-    /// What the group has committed for `partitions`. Offsets in an open transaction are waited for.
+    /// What the group has committed for `partitions`. Offsets in an open transaction are waited
+    /// for.
     ///
     /// # Errors
     /// [`Error::TimedOut`], or [`Error::Refused`] when the group itself is refused.

@@ -2,8 +2,9 @@
 //! assignments and the user data of the sticky assignors.
 //!
 //! Owned by the group module. Written by hand rather than with the message structs because these
-//! bytes come from *other members*: every count is checked against what remains before anything is
-//! allocated. Source: `ConsumerProtocol.java`, `StickyAssignor.java`, `CooperativeStickyAssignor.java`.
+//! bytes come from *other members*: every count is checked against what remains before anything
+//! is allocated. Source: `ConsumerProtocol.java`, `StickyAssignor.java`,
+//! `CooperativeStickyAssignor.java`.
 //!
 //! Versions written: 3 of both, as Java 3.5 and later do. A reader of an older version stops early,
 //! and a newer version than 3 is read as 3, because versions only ever append.

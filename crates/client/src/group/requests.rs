@@ -1,8 +1,9 @@
 //! The requests of a member, built from the state machine's actions, and their answers read back.
 //!
 //! Owned by the group module. Versions and why:
-//! - JoinGroup 0 to 9: 1 adds the rebalance time-out, 4 asks for the member id first (KIP-394), 5 adds
-//!   the instance id (KIP-345), 8 a reason, 9 lets a static leader skip the assignment (KIP-814);
+//! - JoinGroup 0 to 9: 1 adds the rebalance time-out, 4 asks for the member id first (KIP-394), 5
+//!   adds the instance id (KIP-345), 8 a reason, 9 lets a static leader skip the assignment
+//!   (KIP-814);
 //! - SyncGroup 0 to 5, Heartbeat 0 to 4: 3 adds the instance id; SyncGroup 5 the assignor's name;
 //! - LeaveGroup 0 to 5: 3 names members in a list, by instance id too; 5 adds a reason;
 //! - DescribeGroups 0 to 5: nothing after 0 is used.
@@ -62,18 +63,18 @@ fn rebalance_time(coordinator: &Coordinator, config: &Config) -> Duration {
 
 /// Sends JoinGroup.
 pub(super) async fn join(coordinator: &Coordinator, config: &Config, join: Join) -> Input {
-    let timeout = rebalance_time(coordinator, config);
+    let (timeout, attempt) = (rebalance_time(coordinator, config), join.attempt);
     let build = |version| join_request(coordinator, config, join, version);
     let answer = match coordinator.call_joining(0..=9, timeout, build).await {
         Ok(answer) => answer,
-        Err(error) => return Input::Joined(Err(coordinator.failure(error))),
+        Err(error) => return Input::Joined(attempt, Err(coordinator.failure(error))),
     };
     let body = answer.body;
     if ErrorCode(body.error_code) == ErrorCode::MEMBER_ID_REQUIRED {
-        return Input::MemberIdGiven(body.member_id.as_str().into());
+        return Input::MemberIdGiven(attempt, body.member_id.as_str().into());
     }
     let refused = coordinator.judge(ErrorCode(body.error_code));
-    Input::Joined(refused.map(|()| joined(body, answer.version)))
+    Input::Joined(attempt, refused.map(|()| joined(body, answer.version)))
 }
 
 fn join_request(
@@ -138,7 +139,7 @@ pub(super) async fn sync(
     identity: Identity,
     assignor: &'static str,
     plan: Vec<(Arc<str>, Bytes)>,
-) -> Input {
+) -> Result<Vec<TopicPartition>, Failure> {
     let timeout = rebalance_time(coordinator, config);
     let build = |version: i16| {
         let assignments = plan.into_iter().map(|(member_id, assignment)| {
@@ -162,11 +163,10 @@ pub(super) async fn sync(
     };
     let answer = coordinator.call_joining(0..=5, timeout, build).await;
     coordinator.close_joining();
-    let partitions = answer.map_err(|error| coordinator.failure(error)).and_then(|answer| {
+    answer.map_err(|error| coordinator.failure(error)).and_then(|answer| {
         coordinator.judge(ErrorCode(answer.body.error_code))?;
         assigned(coordinator, &answer.body.assignment)
-    });
-    Input::Synced(partitions)
+    })
 }
 
 fn assigned(coordinator: &Coordinator, bytes: &[u8]) -> Result<Vec<TopicPartition>, Failure> {

@@ -2,19 +2,19 @@
 //!
 //! Owned by the group module. A process killed without warning cannot leave its group, and a new
 //! dynamic member would wait until the dead one's session times out. A *static* member
-//! (`group.instance.id`, KIP-345) that joins again under its old name replaces its old self and gets
-//! its assignment back without a rebalance. The name must therefore be the same after a restart, and
-//! must never be used by two live processes, which would fence each other.
+//! (`group.instance.id`, KIP-345) that joins again under its old name replaces its old self and
+//! gets its assignment back without a rebalance. The name must therefore be the same after a
+//! restart, and must never be used by two live processes, which would fence each other.
 //!
-//! Both follow from a lock. A slot is a number below [`SLOTS_MAX`], held by an exclusive lock on a
-//! file in a state directory; a process takes the lowest free one. The kernel releases the lock when
-//! the process ends, however it ends, and the next process takes the same number. The name is
-//! `<group>-<host>-<slot>-<stream>`.
+//! Both follow from a lock. A slot is a number below [`SLOTS_MAX`], held by an exclusive lock on
+//! a file in a state directory; a process takes the lowest free one. The kernel releases the lock
+//! when the process ends, however it ends, and the next process takes the same number. The name
+//! is `<group>-<host>-<slot>-<stream>`.
 //!
-//! Always true: two live slots of one host have different names. Lock files are never written to and
-//! never removed: removing one that another process is about to lock would give its name away twice.
-//! The slot part carries a digest of the directory, so that processes that were given different
-//! directories, and cannot see each other's locks, do not share names either.
+//! Always true: two live slots of one host have different names. Lock files are never written to
+//! and never removed: removing one that another process is about to lock would give its name away
+//! twice. The slot part carries a digest of the directory, so that processes that were given
+//! different directories, and cannot see each other's locks, do not share names either.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};

@@ -1,4 +1,5 @@
-//! What the group tests against real brokers share: topics, other members, what the coordinator says.
+//! What the group tests against real brokers share: topics, other members, what the coordinator
+//! says.
 //!
 //! Everything waits with a deadline and says what it waited for.
 
@@ -17,7 +18,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, StrBytes};
 use kmirror_client::group::{self, Assignor, Committer, Event, Membership};
-use kmirror_client::{Client, Config, ErrorCode, Lane, TopicPartition, clock};
+use kmirror_client::{Client, Config, Error, ErrorCode, Lane, TopicPartition, clock};
 
 /// How long anything may take. A dynamic member that died is waited for for 10 s.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -65,14 +66,40 @@ pub(crate) async fn create_topic(client: &Client, topic: &str, partitions: i32) 
             .with_replication_factor(1);
         CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000)
     };
-    let answer = controller.call(Lane::Control, 2..=5, build).await.unwrap();
-    assert_eq!(ErrorCode(answer.body.topics[0].error_code), ErrorCode::NONE);
+    match controller.call(Lane::Control, 2..=5, build).await {
+        Ok(answer) => {
+            assert_eq!(ErrorCode(answer.body.topics[0].error_code), ErrorCode::NONE);
+        }
+        // Before 1.0 with versions that the message structs do not have.
+        Err(Error::UnsupportedVersion { .. }) => create_topic_by_java(topic, partitions),
+        Err(error) => panic!("create topic {topic}: {error}"),
+    }
     client.watch_topics([Arc::from(topic)]);
     until("the new topic", async || {
         let view = client.refresh(client.view().generation).await.ok()?;
         (view.topic(topic)?.partitions.len() == usize::try_from(partitions).unwrap()).then_some(())
     })
     .await;
+}
+
+fn create_topic_by_java(topic: &str, partitions: i32) {
+    let status = java()
+        .arg("org.apache.kafka.tools.TopicCommand")
+        .args(["--bootstrap-server", &bootstrap(), "--create", "--topic", topic])
+        .args(["--partitions", &partitions.to_string(), "--replication-factor", "1"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    assert!(status.expect("java runs").success(), "the topic command made no topic {topic}");
+}
+
+/// Java with Kafka's jars.
+fn java() -> Command {
+    let jars = std::env::var("KMIRROR_JARS").expect("KMIRROR_JARS names Kafka's jars");
+    let mut command = Command::new("java");
+    command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
+    command.arg(PathBuf::from(jars).join("*"));
+    command
 }
 
 pub(crate) async fn add_partitions(client: &Client, topic: &str, count: i32) {
@@ -198,7 +225,6 @@ pub(crate) struct Java(Child);
 
 impl Java {
     pub(crate) fn consume(group: &str, topic: &str, assignor: Assignor) -> Self {
-        let jars = std::env::var("KMIRROR_JARS").expect("KMIRROR_JARS names Kafka's jars");
         let class = match assignor {
             Assignor::Range => "RangeAssignor",
             Assignor::RoundRobin => "RoundRobinAssignor",
@@ -207,9 +233,7 @@ impl Java {
         };
         let strategy =
             format!("partition.assignment.strategy=org.apache.kafka.clients.consumer.{class}");
-        let child = Command::new("java")
-            .args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"])
-            .arg(PathBuf::from(jars).join("*"))
+        let child = java()
             .arg("org.apache.kafka.tools.consumer.ConsoleConsumer")
             .args(["--bootstrap-server", &bootstrap(), "--topic", topic, "--group", group])
             .args(["--consumer-property", &strategy])

@@ -1,13 +1,13 @@
 //! How the leader of a group divides partitions among its members.
 //!
-//! Owned by the group module; pure. The four assignors have the names and the wire format of Kafka's
-//! own, so that a group may mix these members with Java ones, whoever leads. `range` and
+//! Owned by the group module; pure. The four assignors have the names and the wire format of
+//! Kafka's own, so that a group may mix these members with Java ones, whoever leads. `range` and
 //! `roundrobin` give the same result as Java's for the same members; the sticky ones promise the
 //! same properties (valid, balanced, few moves) and may break ties differently.
 //!
-//! Always true of a plan: every partition of a topic that at least one member subscribes to is given
-//! to exactly one member (the cooperative assignor withholds those that must first be revoked), and
-//! every member has an entry, if an empty one.
+//! Always true of a plan: every partition of a topic that at least one member subscribes to is
+//! given to exactly one member (the cooperative assignor withholds those that must first be
+//! revoked), and every member has an entry, if an empty one.
 //!
 //! Racks are not looked at: a mirror reads from leaders. Source: `AbstractPartitionAssignor.java`.
 
@@ -146,8 +146,8 @@ impl Member {
         Self { id, instance_id, topics: subscription.topics.into_iter().collect(), prior }
     }
 
-    /// The order of members: static ones first, by instance id, the others by member id; compared by
-    /// UTF-16 unit as Java compares strings (`AbstractPartitionAssignor.MemberInfo`).
+    /// The order of members: static ones first, by instance id, the others by member id; compared
+    /// by UTF-16 unit as Java compares strings (`AbstractPartitionAssignor.MemberInfo`).
     fn order(&self, other: &Self) -> Ordering {
         match (&self.instance_id, &other.instance_id) {
             (Some(mine), Some(theirs)) => java_order(mine, theirs),

@@ -1,8 +1,8 @@
 //! The sticky assignors: balance first, then as few moves as possible.
 //!
 //! Owned by the group module; pure. Promises what Java's `AbstractStickyAssignor` promises:
-//! - *balanced*: no partition could be moved from one member to another that subscribes to its topic
-//!   and has at least two partitions fewer;
+//! - *balanced*: no partition could be moved from one member to another that subscribes to its
+//!   topic and has at least two partitions fewer;
 //! - *sticky*: a member keeps what it owned unless balance takes it; with equal subscriptions no
 //!   other balanced plan moves fewer partitions;
 //! - a partition claimed by two members belongs to the one with the higher generation, and to
@@ -44,9 +44,9 @@ pub(super) fn assign(counts: &Counts, members: &[&Member]) -> Assigned {
 
 /// Takes out of the plan what its new owner may not have before its old one has revoked it.
 ///
-/// The cooperative protocol needs two rounds to move a partition: in the first it is given to nobody
-/// and its owner, seeing it gone, revokes it and rejoins; in the second nobody claims it. A stale
-/// claim counts too: that member may still be writing.
+/// The cooperative protocol needs two rounds to move a partition: in the first it is given to
+/// nobody and its owner, seeing it gone, revokes it and rejoins; in the second nobody claims it.
+/// A stale claim counts too: that member may still be writing.
 pub(super) fn withhold(members: &[&Member], assigned: Assigned) -> Plan {
     let Assigned { mut plan, contested } = assigned;
     let mut claimants: BTreeMap<&TopicPartition, Vec<&Arc<str>>> = BTreeMap::new();

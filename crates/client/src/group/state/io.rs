@@ -26,17 +26,21 @@ pub(crate) struct Identity {
     pub(crate) instance_id: Option<Arc<str>>,
 }
 
+/// Counts the tries to join. What belongs to one that was given up changes nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attempt(pub(crate) u64);
+
 /// Something that happened.
 #[derive(Debug)]
 pub(crate) enum Input {
     /// JoinGroup was answered.
-    Joined(Result<Joined, Failure>),
+    Joined(Attempt, Result<Joined, Failure>),
     /// JoinGroup was refused until it is sent again with the member id that came along (KIP-394).
-    MemberIdGiven(Arc<str>),
+    MemberIdGiven(Attempt, Arc<str>),
     /// The partition counts of the topics of [`Action::LookUp`] are known.
-    Counted(Counts),
+    Counted(Attempt, Counts),
     /// SyncGroup was answered.
-    Synced(Result<Vec<TopicPartition>, Failure>),
+    Synced(Attempt, Result<Vec<TopicPartition>, Failure>),
     /// A heartbeat was answered.
     HeartbeatAnswered(Result<(), Failure>),
     /// The coordinator refused a commit sent under `sent`.
@@ -96,15 +100,17 @@ pub(crate) struct Joined {
     pub(crate) members: Vec<(Arc<str>, Option<Arc<str>>, Subscription)>,
 }
 
-/// Something to do. Each is answered by one [`Input`].
+/// Something to do. Each is answered by one [`Input`], save where it says otherwise.
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Send JoinGroup, on a connection of its own: it may take the whole rebalance time-out.
     Join(Join),
     /// Find out how many partitions these topics have.
-    LookUp(BTreeSet<Arc<str>>),
+    LookUp(Attempt, BTreeSet<Arc<str>>),
     /// Send SyncGroup, with the plan if we lead.
     Sync {
+        /// The attempt it belongs to.
+        attempt: Attempt,
         /// Who we are.
         identity: Identity,
         /// The name of the assignor.
@@ -112,6 +118,8 @@ pub(crate) enum Action {
         /// The encoded assignment of each member; empty for followers.
         plan: Vec<(Arc<str>, Bytes)>,
     },
+    /// Wait no longer for the JoinGroup or SyncGroup under way. Not answered.
+    GiveUpJoining,
     /// Send a heartbeat.
     Heartbeat(Identity),
     /// Find out how many partitions these topics have, and what all members were given.
@@ -123,6 +131,8 @@ pub(crate) enum Action {
 /// A JoinGroup to send.
 #[derive(Debug)]
 pub(crate) struct Join {
+    /// Which attempt this is.
+    pub(crate) attempt: Attempt,
     /// Who we are.
     pub(crate) identity: Identity,
     /// For each assignor its name and our subscription, the preferred one first.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    Action, Failure, Join, Joined, LostCause, MISFIT_DELAY, Machine, Notice, Phase, Rejoin,
+    Action, Attempt, Failure, Join, Joined, LostCause, MISFIT_DELAY, Machine, Notice, Phase, Rejoin,
 };
 use crate::error_code::ErrorCode;
 use crate::group::assignor::{Assignor, Counts, Member};
@@ -34,13 +34,16 @@ impl Machine {
         self.rejoin = None;
         self.phase = Phase::Joining;
         let identity = self.identity.clone();
-        self.actions.push_back(Action::Join(Join { identity, protocols, reason }));
+        self.attempt = Attempt(self.attempt.0 + 1);
+        let attempt = self.attempt;
+        self.actions.push_back(Action::Join(Join { attempt, identity, protocols, reason }));
     }
 
     pub(super) fn on_joined(&mut self, now: Instant, result: Result<Joined, Failure>) {
         if !matches!(self.phase, Phase::Joining) {
             return;
         }
+        let result = result.inspect_err(|_| self.phase = Phase::Waiting(now));
         match result {
             Ok(joined) => self.on_admitted(now, joined),
             Err(Failure::Code(code)) => self.on_join_refused(now, code),
@@ -64,11 +67,15 @@ impl Machine {
             Some(_) => self.config.session_timeout,
             None => self.config.session_timeout_dynamic,
         };
+        // An answer may be old when it comes. While we own something only what we sent ourselves
+        // tells how long we have been counted in; heartbeats have been going on for that.
+        if self.identity().is_none() {
+            self.last_contact = now;
+            self.heartbeat.due = now + self.config.heartbeat_interval;
+        }
         let leads = joined.leader_id == joined.member_id;
         self.identity.member_id = joined.member_id;
         self.identity.generation = joined.generation;
-        self.last_contact = now;
-        self.heartbeat.due = now + self.config.heartbeat_interval;
         // A static member that came back was given what it had, whatever has been created since.
         let assigns = leads && !joined.skip_assignment;
         self.audit = came_back && self.identity.instance_id.is_some() && !assigns;
@@ -82,16 +89,16 @@ impl Machine {
             let member = |(id, instance, wants)| Member::new(assignor, id, instance, wants);
             let members = joined.members.into_iter().map(member).collect();
             self.phase = Phase::Assigning(assignor, members);
-            self.actions.push_back(Action::LookUp(self.watched().cloned().collect()));
+            self.actions.push_back(Action::LookUp(self.attempt, self.watched().cloned().collect()));
         } else {
             let watched: BTreeSet<Arc<str>> = self.watched().cloned().collect();
             self.seen.retain(|topic, _| watched.contains(topic));
             self.watch.assigned(self.seen.clone(), leads);
-            self.sync(assignor, Vec::new());
+            self.sync(now, assignor, Vec::new());
         }
     }
 
-    pub(super) fn on_counted(&mut self, counts: Counts) {
+    pub(super) fn on_counted(&mut self, now: Instant, counts: Counts) {
         let Phase::Assigning(assignor, members) = &self.phase else { return };
         let assignor = *assignor;
         let plan = assignor.assign(&counts, members).into_iter().map(|(member, partitions)| {
@@ -101,13 +108,14 @@ impl Machine {
         let plan = plan.collect();
         self.seen = counts.clone();
         self.watch.assigned(counts, true);
-        self.sync(assignor, plan);
+        self.sync(now, assignor, plan);
     }
 
-    fn sync(&mut self, assignor: Assignor, plan: Vec<(Arc<str>, bytes::Bytes)>) {
+    fn sync(&mut self, now: Instant, assignor: Assignor, plan: Vec<(Arc<str>, bytes::Bytes)>) {
         self.phase = Phase::Syncing;
-        let identity = self.identity.clone();
-        self.actions.push_back(Action::Sync { identity, assignor: assignor.name(), plan });
+        self.sync_sent = now;
+        let (attempt, identity) = (self.attempt, self.identity.clone());
+        self.actions.push_back(Action::Sync { attempt, identity, assignor: assignor.name(), plan });
     }
 
     fn on_join_refused(&mut self, now: Instant, code: ErrorCode) {
@@ -134,11 +142,11 @@ impl Machine {
 
     pub(super) fn on_synced(&mut self, now: Instant, result: Result<Vec<TopicPartition>, Failure>) {
         let Phase::Syncing = self.phase else { return };
+        let result = result.inspect_err(|_| self.phase = Phase::Waiting(now));
         match result {
             Ok(partitions) => self.on_assignment(now, partitions.into_iter().collect()),
-            Err(Failure::Code(ErrorCode::REBALANCE_IN_PROGRESS)) => {
-                self.phase = Phase::Waiting(now);
-            }
+            // Joins again at once.
+            Err(Failure::Code(ErrorCode::REBALANCE_IN_PROGRESS)) => {}
             Err(Failure::Code(ErrorCode::UNKNOWN_MEMBER_ID)) => {
                 self.start_over(now, LostCause::Expelled);
             }
@@ -148,6 +156,8 @@ impl Machine {
                 self.phase = Phase::Waiting(now);
             }
             Err(Failure::Code(ErrorCode::FENCED_INSTANCE_ID)) => self.on_fenced(now),
+            // We sent the name the coordinator chose: the group changed, and the join says how.
+            Err(Failure::Code(ErrorCode::INCONSISTENT_GROUP_PROTOCOL)) => self.retry(now),
             Err(Failure::Code(code)) if code.is_retryable() => self.retry(now),
             Err(Failure::Code(code)) => self.fail(self.refused(code)),
             Err(Failure::Unreachable) => self.retry(now),
@@ -157,7 +167,7 @@ impl Machine {
 
     fn on_assignment(&mut self, now: Instant, assigned: BTreeSet<TopicPartition>) {
         self.phase = Phase::Stable;
-        self.last_contact = now;
+        self.last_contact = self.last_contact.max(self.sync_sent);
         self.backoff.reset();
         self.prior = Prior {
             partitions: assigned.iter().cloned().collect(),

@@ -10,8 +10,8 @@
 //!
 //! Always true:
 //! - at most one JoinGroup or SyncGroup and one heartbeat are under way;
-//! - what is owned is only ever given up after the owner handed it back, or after it was told that it
-//!   is lost;
+//! - what is owned is only ever given up after the owner handed it back, or after it was told
+//!   that it is lost;
 //! - no JoinGroup is sent while anything is being handed back.
 //!
 //! Source: `AbstractCoordinator.java`, `ConsumerCoordinator.java`; KIP-394 (member ids), KIP-345
@@ -30,7 +30,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use io::LostCause;
-pub(crate) use io::{Action, Failure, Identity, Input, Join, Joined, Notice};
+pub(crate) use io::{Action, Attempt, Failure, Identity, Input, Join, Joined, Notice};
 
 use super::assignor::{Assignor, Counts, Member};
 use super::config::{Config, Instance};
@@ -51,6 +51,7 @@ const MISFIT_DELAY: Duration = Duration::from_secs(1);
 pub(crate) struct Machine {
     config: Config,
     phase: Phase,
+    attempt: Attempt,
     identity: Identity,
     /// Wanted now, and when we last joined.
     topics: BTreeSet<Arc<str>>,
@@ -64,8 +65,10 @@ pub(crate) struct Machine {
     handing_back: Option<HandingBack>,
     rejoin: Option<Rejoin>,
     heartbeat: Heartbeat,
-    /// The last time the coordinator is known to have counted us in.
+    /// The last time the coordinator is known to have counted us in: when what it answered was
+    /// sent, not when the answer came.
     last_contact: Instant,
+    sync_sent: Instant,
     session_timeout: Duration,
     seen: Counts,
     watch: Watch,
@@ -127,6 +130,7 @@ impl Machine {
         };
         Self {
             phase: Phase::Waiting(now),
+            attempt: Attempt(0),
             identity,
             topics: config.topics.clone(),
             joined_topics: BTreeSet::new(),
@@ -137,6 +141,7 @@ impl Machine {
             rejoin: None,
             heartbeat: Heartbeat { due: now, sent: None },
             last_contact: now,
+            sync_sent: now,
             session_timeout: config.session_timeout,
             seen: Counts::new(),
             watch: Watch::default(),
@@ -153,10 +158,10 @@ impl Machine {
     /// The next thing to do.
     pub(crate) fn next_action(&mut self) -> Option<Action> {
         // A join says what was given up, so the owner must have heard of it before.
-        if matches!(self.actions.front(), Some(Action::Join(_))) && !self.notices.is_empty() {
-            return None;
-        }
-        self.actions.pop_front()
+        let held = !self.notices.is_empty();
+        let free = |action: &Action| !(held && matches!(action, Action::Join(_)));
+        let first = self.actions.iter().position(free)?;
+        self.actions.remove(first)
     }
 
     /// Whether the owner has something to be told.
@@ -195,10 +200,15 @@ impl Machine {
             return;
         }
         match input {
-            Input::Joined(result) => self.on_joined(now, result),
-            Input::MemberIdGiven(member_id) => self.on_member_id_given(member_id),
-            Input::Counted(counts) => self.on_counted(counts),
-            Input::Synced(result) => self.on_synced(now, result),
+            Input::Joined(attempt, _)
+            | Input::MemberIdGiven(attempt, _)
+            | Input::Counted(attempt, _)
+            | Input::Synced(attempt, _)
+                if attempt != self.attempt => {}
+            Input::Joined(_, result) => self.on_joined(now, result),
+            Input::MemberIdGiven(_, member_id) => self.on_member_id_given(member_id),
+            Input::Counted(_, counts) => self.on_counted(now, counts),
+            Input::Synced(_, result) => self.on_synced(now, result),
             Input::HeartbeatAnswered(result) => self.on_heartbeat(now, result),
             Input::CommitRefused { sent, code } => {
                 if sent == self.identity && matches!(self.phase, Phase::Stable) {
@@ -225,11 +235,8 @@ impl Machine {
 
     /// Takes in that time has passed.
     pub(crate) fn wake(&mut self, now: Instant) {
-        let session_over = now >= self.last_contact + self.session_timeout;
-        match &self.phase {
-            Phase::Stable if session_over => self.lose_session(now),
-            Phase::Waiting(_) if session_over && !self.owned.is_empty() => self.lose_session(now),
-            _ => {}
+        if self.session_end().is_some_and(|end| now >= end) {
+            self.lose_session(now);
         }
         if let Some(late) = self.handing_back.take_if(|handing_back| now >= handing_back.deadline) {
             self.disown(&late.partitions);
@@ -237,10 +244,7 @@ impl Machine {
             self.notices.push_back(Notice::Lost { partitions, cause });
         }
         self.look_at_counts(now);
-        if matches!(self.phase, Phase::Assigning(..) | Phase::Syncing | Phase::Stable)
-            && self.heartbeat.sent.is_none()
-            && now >= self.heartbeat.due
-        {
+        if self.heartbeat_due().is_some_and(|due| now >= due) {
             self.heartbeat.sent = Some((now, self.identity.clone()));
             self.actions.push_back(Action::Heartbeat(self.identity.clone()));
         }
@@ -249,29 +253,45 @@ impl Machine {
 
     /// When [`Machine::wake`] has something to do; `None` if only an input can move us.
     pub(crate) fn next_wake(&mut self, now: Instant) -> Option<Instant> {
-        let mut times = Vec::with_capacity(5);
-        let session_end = self.last_contact + self.session_timeout;
+        let mut times = [self.session_end(), self.heartbeat_due()].to_vec();
         match self.phase {
-            Phase::Waiting(until) => {
-                times.push(until);
-                times.extend((!self.owned.is_empty()).then_some(session_end));
-            }
+            Phase::Waiting(until) => times.push(Some(until)),
             Phase::Stable => {
-                times.push(session_end);
-                times.extend(self.rejoin_time());
+                times.push(self.rejoin_time());
                 if let Verdict::Wait(until) = self.watch.look(now, &self.seen, self.config.patience)
                 {
-                    times.push(until);
+                    times.push(Some(until));
                 }
             }
-            Phase::Assigning(..) | Phase::Syncing => {}
-            Phase::Joining | Phase::Leaving | Phase::Ended => return None,
+            Phase::Joining | Phase::Assigning(..) | Phase::Syncing => {}
+            Phase::Leaving | Phase::Ended => return None,
         }
-        if !matches!(self.phase, Phase::Waiting(_)) && self.heartbeat.sent.is_none() {
-            times.push(self.heartbeat.due);
-        }
-        times.extend(self.handing_back.as_ref().map(|handing_back| handing_back.deadline));
-        times.into_iter().min()
+        times.push(self.handing_back.as_ref().map(|handing_back| handing_back.deadline));
+        times.into_iter().flatten().min()
+    }
+
+    /// When the session is over by our own account: whoever is part of the group, and whoever still
+    /// owns something, must have heard of the coordinator by then.
+    fn session_end(&self) -> Option<Instant> {
+        let counts = match self.phase {
+            Phase::Stable => true,
+            Phase::Waiting(_) | Phase::Joining | Phase::Assigning(..) | Phase::Syncing => {
+                !self.owned.is_empty()
+            }
+            Phase::Leaving | Phase::Ended => false,
+        };
+        counts.then(|| self.last_contact + self.session_timeout)
+    }
+
+    /// When the next heartbeat is to be sent, if one is. They go on during a join, as long as we
+    /// are of some generation: the join may be stuck where the coordinator does not see it.
+    fn heartbeat_due(&self) -> Option<Instant> {
+        let beats = match self.phase {
+            Phase::Joining => self.identity().is_some(),
+            Phase::Assigning(..) | Phase::Syncing | Phase::Stable => true,
+            Phase::Waiting(_) | Phase::Leaving | Phase::Ended => false,
+        };
+        (beats && self.heartbeat.sent.is_none()).then_some(self.heartbeat.due)
     }
 
     fn rejoin_time(&self) -> Option<Instant> {
@@ -279,8 +299,8 @@ impl Machine {
         self.rejoin.as_ref().filter(|_| self.handing_back.is_none()).map(|rejoin| rejoin.at)
     }
 
-    /// Moves on if nothing is in the way: from waiting to joining, and from stable to giving up what
-    /// has to be given up before the next join.
+    /// Moves on if nothing is in the way: from waiting to joining, and from stable to giving up
+    /// what has to be given up before the next join.
     fn settle(&mut self, now: Instant) {
         if self.handing_back.is_some() {
             return;
@@ -367,20 +387,25 @@ impl Machine {
         if sent_by != self.identity {
             return;
         }
-        match result {
-            Ok(()) => self.last_contact = self.last_contact.max(sent_at),
-            Err(Failure::Code(ErrorCode::REBALANCE_IN_PROGRESS)) => {
+        let failure = match result {
+            Ok(()) => return self.last_contact = self.last_contact.max(sent_at),
+            Err(failure) => failure,
+        };
+        match (failure, &self.phase) {
+            (Failure::Code(ErrorCode::REBALANCE_IN_PROGRESS), phase) => {
                 self.last_contact = self.last_contact.max(sent_at);
-                // While we sync ourselves, the answer to that says more.
-                if matches!(self.phase, Phase::Stable) {
+                // While we join or sync ourselves, the answer to that says more.
+                if matches!(phase, Phase::Stable) {
                     self.want_rejoin(now, "the group rebalances");
                 }
             }
-            Err(Failure::Code(code)) if matches!(self.phase, Phase::Stable) => {
-                self.on_refusal(now, code);
+            // The group has a new generation: the answer that makes us part of it is on its way.
+            (Failure::Code(ErrorCode::ILLEGAL_GENERATION), Phase::Joining) => {
+                self.last_contact = self.last_contact.max(sent_at);
             }
-            Err(Failure::Fatal(error)) => self.fail(error),
-            Err(Failure::Unreachable | Failure::Code(_)) => self.hurry_heartbeat(now),
+            (Failure::Code(code), Phase::Stable | Phase::Joining) => self.on_refusal(now, code),
+            (Failure::Fatal(error), _) => self.fail(error),
+            (Failure::Unreachable | Failure::Code(_), _) => self.hurry_heartbeat(now),
         }
     }
 
@@ -440,12 +465,25 @@ impl Machine {
     }
 
     fn lose(&mut self, cause: LostCause) {
+        self.give_up_joining();
         self.handing_back = None;
         self.watch = Watch::default();
         self.group_topics.clear();
         let partitions = Arc::unwrap_or_clone(std::mem::take(&mut self.owned));
         if !partitions.is_empty() {
             self.notices.push_back(Notice::Lost { partitions, cause });
+        }
+    }
+
+    /// What is under way to make us part of the group is of no use any more.
+    fn give_up_joining(&mut self) {
+        self.attempt = Attempt(self.attempt.0 + 1);
+        let of_attempt = |action: &Action| {
+            matches!(action, Action::Join(_) | Action::LookUp(..) | Action::Sync { .. })
+        };
+        self.actions.retain(|action| !of_attempt(action));
+        if matches!(self.phase, Phase::Joining | Phase::Syncing) {
+            self.actions.push_back(Action::GiveUpJoining);
         }
     }
 

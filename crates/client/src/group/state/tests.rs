@@ -50,6 +50,10 @@ impl Rig {
         self.machine.handle(self.now, input);
     }
 
+    fn answer(&mut self, input: impl FnOnce(Attempt) -> Input) {
+        self.input(input(self.machine.attempt));
+    }
+
     fn pass(&mut self, time: Duration) {
         self.now += time;
         self.machine.wake(self.now);
@@ -81,18 +85,20 @@ impl Rig {
 
     fn admit(&mut self, generation: i32, leader: &str) {
         let assignor = self.machine.config.assignors[0];
-        self.input(Input::Joined(Ok(Joined {
+        let members = match leader {
+            "me" => vec![("me".into(), None, self.subscription())],
+            _ => Vec::new(),
+        };
+        let joined = Joined {
             member_id: "me".into(),
             generation,
             assignor: assignor.name().to_owned(),
             leader_id: leader.into(),
             skip_assignment: false,
             knows_instances: true,
-            members: match leader {
-                "me" => vec![("me".into(), None, self.subscription())],
-                _ => Vec::new(),
-            },
-        })));
+            members,
+        };
+        self.answer(|attempt| Input::Joined(attempt, Ok(joined)));
     }
 
     fn subscription(&self) -> Subscription {
@@ -109,7 +115,7 @@ impl Rig {
 
     fn sync_with(&mut self, partitions: &[&str]) -> Notice {
         assert!(matches!(self.action(), Action::Sync { .. }));
-        self.input(Input::Synced(Ok(parts(partitions).into_iter().collect())));
+        self.answer(|attempt| Input::Synced(attempt, Ok(parts(partitions).into_iter().collect())));
         self.notice()
     }
 
@@ -149,7 +155,7 @@ fn added(notice: &Notice) -> &BTreeSet<TopicPartition> {
 fn a_new_member_joins_again_with_the_id_it_is_given() {
     let mut rig = Rig::cooperative();
     assert_eq!(&*rig.joining().identity.member_id, "");
-    rig.input(Input::MemberIdGiven("me".into()));
+    rig.answer(|attempt| Input::MemberIdGiven(attempt, "me".into()));
     assert_eq!(&*rig.joining().identity.member_id, "me");
     rig.admit(1, "other");
     let notice = rig.sync_with(&["t-0"]);
@@ -162,9 +168,9 @@ fn a_leader_divides_what_the_metadata_show_among_the_members() {
     let mut rig = Rig::cooperative();
     rig.joining();
     rig.admit(1, "me");
-    let Action::LookUp(topics) = rig.action() else { panic!("expected a look-up") };
+    let Action::LookUp(_, topics) = rig.action() else { panic!("expected a look-up") };
     assert!(topics.contains("t"));
-    rig.input(Input::Counted(counts(&[("t", 2)])));
+    rig.answer(|attempt| Input::Counted(attempt, counts(&[("t", 2)])));
     let Action::Sync { plan, .. } = rig.action() else { panic!("expected a sync") };
     assert_eq!(&*plan[0].0, "me");
     let assignment = Assignment::decode(&plan[0].1).unwrap();
@@ -207,7 +213,7 @@ fn a_cooperative_member_gives_up_only_what_moved_and_then_rejoins() {
     rig.joining();
     rig.admit(2, "other");
     assert!(matches!(rig.action(), Action::Sync { .. }));
-    rig.input(Input::Synced(Ok(parts(&["t-0", "t-2"]).into_iter().collect())));
+    rig.answer(|attempt| Input::Synced(attempt, Ok(parts(&["t-0", "t-2"]).into_iter().collect())));
     let (id, revoked) = rig.revoking();
     assert_eq!(revoked, parts(&["t-1"]));
     let notice = rig.notice();
@@ -316,7 +322,7 @@ fn join_errors_that_pass_are_retried_with_growing_pauses() {
     for failure in passing {
         rig.joining();
         let before = rig.now;
-        rig.input(Input::Joined(Err(failure)));
+        rig.answer(|attempt| Input::Joined(attempt, Err(failure)));
         rig.pass_until_due();
         pauses.push(rig.now - before);
     }
@@ -334,7 +340,7 @@ fn join_errors_that_stay_end_the_membership() {
     ] {
         let mut rig = Rig::cooperative();
         rig.joining();
-        rig.input(Input::Joined(Err(code(refusal))));
+        rig.answer(|attempt| Input::Joined(attempt, Err(code(refusal))));
         assert!(
             matches!(rig.notice(), Notice::Failed(Error::Refused { code, .. }) if code == refusal)
         );
@@ -347,15 +353,20 @@ fn an_assignor_that_was_not_offered_ends_the_membership() {
     let mut rig = Rig::cooperative();
     rig.joining();
     rig.machine.config.assignors = vec![Assignor::Range];
-    rig.input(Input::Joined(Ok(Joined {
-        member_id: "me".into(),
-        generation: 1,
-        assignor: "sticky".to_owned(),
-        leader_id: "me".into(),
-        skip_assignment: false,
-        knows_instances: true,
-        members: Vec::new(),
-    })));
+    rig.answer(|attempt| {
+        Input::Joined(
+            attempt,
+            Ok(Joined {
+                member_id: "me".into(),
+                generation: 1,
+                assignor: "sticky".to_owned(),
+                leader_id: "me".into(),
+                skip_assignment: false,
+                knows_instances: true,
+                members: Vec::new(),
+            }),
+        )
+    });
     assert!(matches!(rig.notice(), Notice::Failed(Error::ForeignAssignor { .. })));
 }
 
@@ -365,7 +376,7 @@ fn an_expelled_cooperative_member_says_so_before_it_starts_over() {
     rig.settle_with(1, &["t-0"]);
     rig.beat(Err(code(ErrorCode::REBALANCE_IN_PROGRESS)));
     rig.joining();
-    rig.input(Input::Joined(Err(code(ErrorCode::UNKNOWN_MEMBER_ID))));
+    rig.answer(|attempt| Input::Joined(attempt, Err(code(ErrorCode::UNKNOWN_MEMBER_ID))));
     assert_eq!(rig.lost(), (parts(&["t-0"]), LostCause::Expelled));
     rig.pass_until_due();
     assert_eq!(&*rig.joining().identity.member_id, "");
@@ -377,7 +388,7 @@ fn a_sync_that_a_new_rebalance_overtook_is_followed_by_another_join() {
     rig.joining();
     rig.admit(1, "other");
     assert!(matches!(rig.action(), Action::Sync { .. }));
-    rig.input(Input::Synced(Err(code(ErrorCode::REBALANCE_IN_PROGRESS))));
+    rig.answer(|attempt| Input::Synced(attempt, Err(code(ErrorCode::REBALANCE_IN_PROGRESS))));
     assert_eq!(added(&rig.settle_with(2, &["t-0"])), &parts(&["t-0"]));
 }
 
@@ -404,7 +415,7 @@ fn a_member_with_a_slot_that_was_fenced_goes_on_as_a_dynamic_one() {
     let mut rig = Rig::new(Config::new("g").with_instance(instance));
     let join = rig.joining();
     assert!(join.identity.instance_id.is_some());
-    rig.input(Input::Joined(Err(code(ErrorCode::FENCED_INSTANCE_ID))));
+    rig.answer(|attempt| Input::Joined(attempt, Err(code(ErrorCode::FENCED_INSTANCE_ID))));
     let join = rig.joining();
     assert_eq!(join.identity.instance_id, None);
     assert_eq!(rig.machine.session_timeout, rig.machine.config.session_timeout_dynamic);
@@ -427,15 +438,20 @@ fn a_static_member_that_came_back_checks_that_nothing_is_left_to_nobody() {
 fn a_broker_without_static_membership_gets_a_dynamic_member() {
     let mut rig = Rig::named();
     rig.joining();
-    rig.input(Input::Joined(Ok(Joined {
-        member_id: "me".into(),
-        generation: 1,
-        assignor: "cooperative-sticky".to_owned(),
-        leader_id: "other".into(),
-        skip_assignment: false,
-        knows_instances: false,
-        members: Vec::new(),
-    })));
+    rig.answer(|attempt| {
+        Input::Joined(
+            attempt,
+            Ok(Joined {
+                member_id: "me".into(),
+                generation: 1,
+                assignor: "cooperative-sticky".to_owned(),
+                leader_id: "other".into(),
+                skip_assignment: false,
+                knows_instances: false,
+                members: Vec::new(),
+            }),
+        )
+    });
     rig.sync_with(&["t-0"]);
     rig.quiet();
     assert_eq!(rig.machine.identity().unwrap().instance_id, None);
@@ -447,7 +463,7 @@ fn a_leader_rebalances_at_once_when_partitions_are_added() {
     rig.joining();
     rig.admit(1, "me");
     rig.action();
-    rig.input(Input::Counted(counts(&[("t", 1)])));
+    rig.answer(|attempt| Input::Counted(attempt, counts(&[("t", 1)])));
     rig.sync_with(&["t-0"]);
     rig.input(Input::Seen(counts(&[("t", 1)])));
     rig.quiet();
@@ -519,6 +535,56 @@ fn leaving_tells_the_coordinator_and_ends() {
     rig.joining();
     rig.input(Input::Leave);
     assert!(rig.machine.is_over(), "nobody knows it yet");
+}
+
+#[test]
+fn a_join_that_is_stuck_while_the_session_runs_out_is_given_up_with_the_partitions() {
+    let mut rig = Rig::cooperative();
+    rig.settle_with(1, &["t-0"]);
+    rig.beat(Err(code(ErrorCode::REBALANCE_IN_PROGRESS)));
+    let stuck = rig.joining().attempt;
+    let started = rig.now;
+    while !rig.machine.has_notice() {
+        rig.pass_until_due();
+        if let Some(Action::Heartbeat(_)) = rig.machine.next_action() {
+            rig.input(Input::HeartbeatAnswered(Err(Failure::Unreachable)));
+        }
+    }
+    assert_eq!(rig.lost(), (parts(&["t-0"]), LostCause::SessionTimedOut));
+    assert!(rig.now - started <= rig.machine.config.session_timeout_dynamic);
+    rig.input(Input::Joined(stuck, Err(code(ErrorCode::GROUP_AUTHORIZATION_FAILED))));
+    assert!(!rig.machine.has_notice(), "what becomes of it does not matter any more");
+}
+
+#[test]
+fn a_cooperative_member_that_is_expelled_while_it_joins_stops_at_once() {
+    let mut rig = Rig::cooperative();
+    rig.settle_with(1, &["t-0"]);
+    rig.beat(Err(code(ErrorCode::REBALANCE_IN_PROGRESS)));
+    rig.joining();
+    rig.beat(Err(code(ErrorCode::REBALANCE_IN_PROGRESS)));
+    assert!(!rig.machine.has_notice(), "that is why we join");
+    rig.beat(Err(code(ErrorCode::UNKNOWN_MEMBER_ID)));
+    assert_eq!(rig.lost(), (parts(&["t-0"]), LostCause::Expelled));
+}
+
+#[test]
+fn heartbeats_go_on_while_a_join_waits_for_the_owner() {
+    let mut rig = Rig::cooperative();
+    rig.settle_with(1, &["t-0"]);
+    rig.input(Input::Subscribe(["t".into(), "u".into()].into()));
+    rig.joining();
+    rig.admit(2, "other");
+    assert!(matches!(rig.action(), Action::Sync { .. }));
+    rig.answer(|attempt| Input::Synced(attempt, Ok(Vec::new())));
+    let (id, _) = rig.revoking();
+    // The owner has not taken the assignment yet.
+    rig.input(Input::HandedBack(id));
+    rig.quiet();
+    rig.beat(Ok(()));
+    rig.quiet();
+    rig.notice();
+    rig.joining();
 }
 
 #[test]
