@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use kmirror::policy::filter::{Pattern, Selection};
@@ -19,6 +20,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Pair {
     pub source: Cluster,
     pub destination: Cluster,
+    /// How often [`Pair::fill`] was called: no record has the content of another.
+    rounds: AtomicUsize,
 }
 
 impl Pair {
@@ -31,7 +34,8 @@ impl Pair {
                 builder.auto_create_topics(false).start().await.expect("a fake cluster")
             }
         };
-        Pair { source: cluster("source").await, destination: cluster("destination").await }
+        let (source, destination) = (cluster("source").await, cluster("destination").await);
+        Pair { source, destination, rounds: AtomicUsize::new(0) }
     }
 
     /// A mirror of everything, quick to notice changes.
@@ -54,11 +58,12 @@ impl Pair {
 
     /// Produces `batches` batches of `records` records with keys to every partition of a topic.
     pub fn fill(&self, topic: &str, batches: usize, records: usize) {
+        let round = self.rounds.fetch_add(1, Ordering::Relaxed);
         for partition in 0..self.source.partition_count(topic) {
             for batch in 0..batches {
                 let codec = CODECS[batch % CODECS.len()];
                 let records = (0..records).map(|record| {
-                    let id = format!("{topic}/{partition}/{batch}/{record}");
+                    let id = format!("{topic}/{partition}/{round}/{batch}/{record}");
                     Record::new(format!("key-{}", (batch + record) % 17), id)
                 });
                 let batch = BatchBuilder::new(records).with_codec(codec);
@@ -146,6 +151,11 @@ impl Running {
 
     pub fn status(&self) -> Arc<Status> {
         Arc::clone(&self.mirror.status().borrow())
+    }
+
+    /// What the first partition does; nothing as long as there is none.
+    pub fn state(&self) -> Option<kmirror::status::State> {
+        self.status().partitions.first().map(|partition| partition.state)
     }
 
     /// Drains it.

@@ -1,0 +1,113 @@
+//! Sharing the work through the consumer group on the source, and resuming where it was left.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Pair, Running, until};
+use kmirror::Config;
+use kmirror::config::{Group, Ownership};
+
+fn grouped(pair: &Pair) -> Config {
+    let mut group = Group::new("mirror");
+    group.heartbeat_interval = Duration::from_millis(100);
+    pair.config().with_group(group)
+}
+
+fn committed(pair: &Pair, topic: &str) -> Vec<Option<i64>> {
+    let partitions = 0..pair.source.partition_count(topic);
+    partitions.map(|at| pair.source.committed_offset("mirror", topic, at)).collect()
+}
+
+#[tokio::test]
+async fn positions_are_committed_and_a_clean_restart_repeats_nothing() {
+    let pair = Pair::start(2).await;
+    pair.topic("orders", 4);
+    pair.fill("orders", 5, 5);
+    let running = Running::start(grouped(&pair)).await;
+    pair.arrives("orders").await;
+    until("positions are committed", || async { committed(&pair, "orders") == [Some(25); 4] })
+        .await;
+    pair.fill("orders", 1, 3);
+    pair.arrives("orders").await;
+    assert!(running.stop().await.is_clean());
+    assert_eq!(committed(&pair, "orders"), [Some(28); 4], "committed at the end");
+    pair.fill("orders", 2, 2);
+    let running = Running::start(grouped(&pair)).await;
+    pair.arrives("orders").await;
+    assert!(running.stop().await.is_clean());
+    pair.arrives("orders").await;
+}
+
+#[tokio::test]
+async fn two_instances_share_the_partitions_and_hand_them_over_without_repeats() {
+    let pair = Pair::start(3).await;
+    pair.topic("orders", 8);
+    pair.fill("orders", 3, 3);
+    let first = Running::start(grouped(&pair)).await;
+    pair.arrives("orders").await;
+    let second = Running::start(grouped(&pair).with_streams(2)).await;
+    until("both have partitions", || async {
+        let owned = |running: &Running| running.status().partitions.len();
+        owned(&second) > 0 && owned(&first) > 0 && owned(&first) + owned(&second) == 8
+    })
+    .await;
+    for _ in 0..10 {
+        pair.fill("orders", 2, 2);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    pair.arrives("orders").await;
+    assert!(first.stop().await.is_clean());
+    until("the second has all", || async { second.status().partitions.len() == 8 }).await;
+    pair.fill("orders", 2, 2);
+    pair.arrives("orders").await;
+    assert!(second.stop().await.is_clean());
+}
+
+#[tokio::test]
+async fn topics_that_appear_are_joined_through_the_group() {
+    let pair = Pair::start(1).await;
+    pair.topic("first", 2);
+    let running = Running::start(grouped(&pair)).await;
+    pair.fill("first", 2, 2);
+    pair.arrives("first").await;
+    pair.topic("second", 3);
+    pair.fill("second", 2, 2);
+    pair.arrives("second").await;
+    assert!(running.stop().await.is_clean());
+}
+
+#[tokio::test]
+async fn a_forced_rebalance_under_load_loses_nothing() {
+    let pair = Pair::start(2).await;
+    pair.topic("orders", 6);
+    let running = Running::start(grouped(&pair).with_streams(2)).await;
+    pair.fill("orders", 2, 2);
+    pair.arrives("orders").await;
+    for _ in 0..5 {
+        pair.source.rebalance_group("mirror");
+        pair.fill("orders", 3, 3);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    pair.arrives("orders").await;
+    assert!(running.stop().await.is_clean());
+}
+
+#[tokio::test]
+async fn alone_with_a_group_id_keeps_positions_without_joining() {
+    let pair = Pair::start(1).await;
+    pair.topic("orders", 2);
+    pair.fill("orders", 2, 5);
+    let config = || {
+        let mut config = pair.config().with_until_caught_up();
+        config.ownership = Ownership::Alone { group_id: Some(Arc::from("mirror")) };
+        config
+    };
+    assert!(Running::start(config()).await.end().await.unwrap().is_clean());
+    assert_eq!(committed(&pair, "orders"), [Some(10); 2]);
+    pair.fill("orders", 1, 5);
+    let report = Running::start(config()).await.end().await.unwrap();
+    assert_eq!(report.totals.records, 10, "only what is new");
+    pair.arrives("orders").await;
+}
