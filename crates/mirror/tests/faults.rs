@@ -124,12 +124,16 @@ async fn errors_that_pass_are_waited_for() {
     let produced = Arc::clone(&count);
     let _produce = pair.destination.intercept(ApiKey::Produce, move |_| {
         let count = produced.fetch_add(1, Ordering::Relaxed);
-        if count % 2 == 0 { Action::Error(passing[(count / 2) % 5]) } else { Action::Continue }
+        if count.is_multiple_of(2) {
+            Action::Error(passing[(count / 2) % 5])
+        } else {
+            Action::Continue
+        }
     });
     let _fetch = pair.source.intercept(ApiKey::Fetch, move |_| {
         let count = count.fetch_add(1, Ordering::Relaxed);
         let errors = [ResponseError::NotLeaderOrFollower, ResponseError::KafkaStorageError];
-        if count % 3 == 0 { Action::Error(errors[count % 2]) } else { Action::Continue }
+        if count.is_multiple_of(3) { Action::Error(errors[count % 2]) } else { Action::Continue }
     });
     let running = Running::start(pair.config()).await;
     pair.fill("orders", 20, 4);

@@ -174,14 +174,11 @@ impl Topics {
     }
 
     fn count(&self, action: &Action) {
-        match action {
-            Action::Create { .. } => {
-                drop(self.metrics.counter(Metric::ControlCreatedTopics, []).inc())
-            }
-            Action::Grow { .. } => {
-                drop(self.metrics.counter(Metric::ControlAddedPartitions, []).inc())
-            }
-        }
+        let metric = match action {
+            Action::Create { .. } => Metric::ControlCreatedTopics,
+            Action::Grow { .. } => Metric::ControlAddedPartitions,
+        };
+        self.metrics.counter(metric, []).inc();
     }
 
     /// The source's topic configuration, as far as it makes sense at the destination.

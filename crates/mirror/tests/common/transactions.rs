@@ -10,7 +10,7 @@ use kmirror_client::{BrokerId, Client, Lane};
 use kmirror_fake::{BatchBuilder, Cluster, Record};
 
 /// Writes one batch of records in a transaction to a partition, then commits or aborts it.
-pub async fn transaction(
+pub(crate) async fn transaction(
     cluster: &Cluster,
     id: &str,
     (topic, partition): (&str, i32),

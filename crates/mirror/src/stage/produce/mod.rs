@@ -143,8 +143,7 @@ impl Produce {
             && self.lanes[lane].in_flight.len() < in_flight_max
         {
             let Some(waiting) = self.next_of(lane) else { return };
-            if let Err(waiting) = self.send(lane, waiting) {
-                self.lanes[lane].waiting.push_front(waiting);
+            if !self.send(lane, waiting) {
                 return;
             }
         }
@@ -203,19 +202,22 @@ impl Produce {
         }
     }
 
-    /// Hands a parcel to the producer, or gives it back when the producer's own queue is full: then
-    /// the next delivery pumps again.
-    fn send(&mut self, lane_index: usize, waiting: Waiting) -> Result<(), Waiting> {
+    /// Hands a parcel to the producer. False, and it waits again, when the producer's own queue is full:
+    /// then the next delivery pumps again.
+    fn send(&mut self, lane_index: usize, waiting: Waiting) -> bool {
         let lane = &mut self.lanes[lane_index];
         let sent = self.producer.send(&lane.partition, waiting.outgoing.clone()).now_or_never();
-        let Some(delivery) = sent else { return Err(waiting) };
+        let Some(delivery) = sent else {
+            lane.waiting.push_front(waiting);
+            return false;
+        };
         let ticket = lane.next_ticket;
         lane.next_ticket += 1;
         lane.in_flight.push_back(Flying { ticket, waiting, failure: None });
         self.deliveries.push(Box::pin(async move {
             News::Delivered { lane: lane_index, ticket, outcome: delivery.await }
         }));
-        Ok(())
+        true
     }
 
     fn delivered(
