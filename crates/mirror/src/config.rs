@@ -1,5 +1,6 @@
-//! Everything the mirror can be told, with its default, unit and bounds. Owned by whoever builds the
-//! [`Mirror`](crate::Mirror); [`Config::validate`] is one table that is run before anything is dialled.
+//! Everything the mirror can be told, with its default, unit and bounds. Owned by whoever builds
+//! the [`Mirror`](crate::Mirror); [`Config::validate`] is one table that is run before anything is
+//! dialled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,8 +30,8 @@ pub struct Config {
     pub naming: Naming,
     /// To which partitions. Default: [`Partitioning::Auto`].
     pub partitioning: Partitioning,
-    /// The operator's word that every source producer used Kafka's default partitioner, which lets whole
-    /// batches pass when the destination's partition count divides the source's. Default: no.
+    /// The operator's word that every source producer used Kafka's default partitioner, which lets
+    /// whole batches pass when the destination's partition count divides the source's. Default: no.
     pub source_is_murmur2: bool,
     /// Independent streams: threads, connections and producers. Default 1, at most [`STREAMS_MAX`].
     pub streams: usize,
@@ -65,11 +66,12 @@ pub struct Config {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Ownership {
-    /// Every stream of every instance joins one consumer group on the source, whose coordinator shares
-    /// the partitions out and keeps the positions, as MirrorMaker does.
+    /// Every stream of every instance joins one consumer group on the source, whose coordinator
+    /// shares the partitions out and keeps the positions, as MirrorMaker does.
     Group(Group),
-    /// This process owns every matching partition. Positions are committed to the named group on the
-    /// source without being its member, or kept nowhere: then every run begins at [`Config::start`].
+    /// This process owns every matching partition. Positions are committed to the named group on
+    /// the source without being its member, or kept nowhere: then every run begins at
+    /// [`Config::start`].
     Alone {
         /// The group whose committed offsets are the positions.
         group_id: Option<Arc<str>>,
@@ -85,14 +87,15 @@ pub struct Group {
     /// A name that survives a restart (`group.instance.id`, KIP-345); stream `i` appends `-i`.
     /// Default: none.
     pub instance_id: Option<Arc<str>>,
-    /// A slot of this host that gives members their names, unless [`instance_id`](Self::instance_id)
-    /// does: a process that was killed takes its old place at once. Default: none.
+    /// A slot of this host that gives members their names, unless
+    /// [`instance_id`](Self::instance_id) does: a process that was killed takes its old place at
+    /// once. Default: none.
     pub slot: Option<Slot>,
     /// Silence after which the coordinator gives a static member up (`session.timeout.ms`).
     /// Default 45 s.
     pub session_timeout: Duration,
-    /// The same for a dynamic member. Default 10 s: one that died is in its successor's way for this
-    /// long.
+    /// The same for a dynamic member. Default 10 s: one that died is in its successor's way for
+    /// this long.
     pub session_timeout_dynamic: Duration,
     /// Time a member has to rejoin, hence to flush (`max.poll.interval.ms`). Default 60 s.
     pub rebalance_timeout: Duration,
@@ -124,8 +127,8 @@ impl Group {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Fetch {
-    /// The most a fetch response may hold (`fetch.max.bytes`), reserved from the memory budget before it
-    /// is asked for. Default 16 MiB.
+    /// The most a fetch response may hold (`fetch.max.bytes`), reserved from the memory budget
+    /// before it is asked for. Default 16 MiB.
     pub bytes_max: u32,
     /// The most of one partition in a response (`max.partition.fetch.bytes`). Default 2 MiB.
     pub partition_bytes_max: u32,
@@ -133,8 +136,8 @@ pub struct Fetch {
     pub wait_max: Duration,
     /// The least the broker waits for (`fetch.min.bytes`). Default 1.
     pub bytes_min: u32,
-    /// Only what is committed, or everything (`isolation.level`). Default: what is committed. Records of
-    /// aborted transactions never reach the destination with it.
+    /// Only what is committed, or everything (`isolation.level`). Default: what is committed.
+    /// Records of aborted transactions never reach the destination with it.
     pub isolation: Isolation,
 }
 
@@ -176,17 +179,18 @@ impl From<Isolation> for kmirror_client::isolation::Isolation {
 pub struct Produce {
     /// The most of one produce request (`max.request.size`). Default 4 MiB.
     pub request_bytes_max: u32,
-    /// Batches of one partition under way at once, after its first acknowledgement. Default 5, which is
-    /// also the most an idempotent producer may have.
+    /// Batches of one partition under way at once, after its first acknowledgement. Default 5,
+    /// which is also the most an idempotent producer may have.
     pub in_flight_max: u16,
     /// How long the brokers may take to replicate a batch (`request.timeout.ms`). Default 30 s.
     pub timeout: Duration,
     /// How batches are compressed at the destination. Default: as they are at the source.
     pub compression: Compression,
-    /// Batches smaller than this are merged with their neighbours when several wait. Default 32 KiB.
+    /// Batches smaller than this are merged with their neighbours when several wait. Default 32
+    /// KiB.
     pub small_batch_bytes: u32,
-    /// The size merged and rebuilt batches are filled to. Default 900 KiB, below the brokers' default
-    /// `max.message.bytes`.
+    /// The size merged and rebuilt batches are filled to. Default 900 KiB, below the brokers'
+    /// default `max.message.bytes`.
     pub batch_bytes: u32,
 }
 
@@ -205,8 +209,8 @@ impl Default for Produce {
 
 /// How batches are compressed at the destination.
 ///
-/// MirrorMaker compresses again with its producer's codec, by default none, which costs most of its CPU.
-/// The mirror keeps each batch as its producer made it unless it is told a codec.
+/// MirrorMaker compresses again with its producer's codec, by default none, which costs most of its
+/// CPU. The mirror keeps each batch as its producer made it unless it is told a codec.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compression {
@@ -231,14 +235,14 @@ pub enum Compression {
 pub struct Topic {
     /// Create topics that are missing, with the source's partition count. Default: yes.
     pub create: bool,
-    /// Give created topics the source's topic configuration, apart from what only makes sense there.
-    /// Default: yes.
+    /// Give created topics the source's topic configuration, apart from what only makes sense
+    /// there. Default: yes.
     pub copy_configs: bool,
     /// Replication factor of created topics. Default: the source's, lowered to the number of the
     /// destination's brokers.
     pub replication_factor: Option<i16>,
-    /// Add partitions at the destination when the source has got more, and partition numbers are kept.
-    /// Default: yes.
+    /// Add partitions at the destination when the source has got more, and partition numbers are
+    /// kept. Default: yes.
     pub grow: bool,
     /// How often topics are looked at. Default 5 s.
     pub refresh_interval: Duration,
@@ -278,8 +282,8 @@ pub struct Trouble {
 pub const STREAMS_MAX: usize = 256;
 
 impl Config {
-    /// A mirror of `topics` that owns all their partitions and keeps no positions, with the defaults
-    /// named at each field. Set [`ownership`](Self::ownership) to keep positions.
+    /// A mirror of `topics` that owns all their partitions and keeps no positions, with the
+    /// defaults named at each field. Set [`ownership`](Self::ownership) to keep positions.
     pub fn new(source: Cluster, destination: Cluster, topics: Selection) -> Config {
         Config {
             source,

@@ -1,5 +1,5 @@
-//! Why a mirror cannot start or go on ([`Error`]), and why one partition stopped while the mirror goes on
-//! ([`Halt`]). Every `Display` speaks of its own level; causes are in `source()`.
+//! Why a mirror cannot start or go on ([`Error`]), and why one partition stopped while the mirror
+//! goes on ([`Halt`]). Every `Display` speaks of its own level; causes are in `source()`.
 
 use std::sync::Arc;
 
@@ -43,7 +43,8 @@ pub enum Error {
         /// What happened.
         source: kmirror_client::Error,
     },
-    /// Both ends are one cluster and topics keep their names: every record would be mirrored for ever.
+    /// Both ends are one cluster and topics keep their names: every record would be mirrored for
+    /// ever.
     #[error(
         "source and destination are the same cluster {cluster_id}, and topics keep their names"
     )]

@@ -1,5 +1,5 @@
-//! The values that flow from stage to stage, by value: `Assignment`, then what the client fetched, then
-//! [`Routed`], then [`Produced`]. Nothing can be committed that was not produced, since only
+//! The values that flow from stage to stage, by value: `Assignment`, then what the client fetched,
+//! then [`Routed`], then [`Produced`]. Nothing can be committed that was not produced, since only
 //! [`Produced`] carries a [`Span`] to acknowledge.
 
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::error::Halt;
 use crate::stage::commit::Span;
 use crate::status::Cell;
 
-/// Which life of a partition within a stream a value belongs to. A rewind, a move or a halt begins a new
-/// one; values of older ones are dropped wherever they turn up.
+/// Which life of a partition within a stream a value belongs to. A rewind, a move or a halt begins
+/// a new one; values of older ones are dropped wherever they turn up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Generation(pub u64);
 
@@ -108,8 +108,8 @@ pub(crate) struct Offsets {
 }
 
 impl Offsets {
-    /// Both halves when `count` records from the front go to the first, if `records` records fill the
-    /// range without a gap; the whole range twice if nobody can say.
+    /// Both halves when `count` records from the front go to the first, if `records` records fill
+    /// the range without a gap; the whole range twice if nobody can say.
     pub(crate) fn split(self, records: i32, count: i32) -> (Offsets, Offsets) {
         if self.last - self.first + 1 != i64::from(records) {
             return (self, self);
@@ -132,8 +132,8 @@ pub(crate) struct Parcel {
     pub(crate) offsets: Offsets,
 }
 
-/// What became of consecutive source offsets: all parcels that must be acknowledged before the position
-/// may pass `next_offset`.
+/// What became of consecutive source offsets: all parcels that must be acknowledged before the
+/// position may pass `next_offset`.
 #[derive(Debug)]
 pub(crate) struct Section {
     /// The source offset after the last one covered.
@@ -226,8 +226,8 @@ pub(crate) enum Produced {
         /// What to acknowledge.
         spans: Vec<Span>,
     },
-    /// Something of this life may be missing or out of order at the destination: it has to begin again
-    /// from its position.
+    /// Something of this life may be missing or out of order at the destination: it has to begin
+    /// again from its position.
     Restart {
         /// Whose.
         life: Arc<Life>,

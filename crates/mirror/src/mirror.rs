@@ -38,8 +38,8 @@ pub struct Report {
     pub totals: Totals,
     /// Partitions that stopped, and why.
     pub halted: Vec<(TopicPartition, Halt)>,
-    /// Source offsets that were fetched and not acknowledged when the mirror ended, per partition: from
-    /// the position to the last one fetched. Empty after a drain that ended in time.
+    /// Source offsets that were fetched and not acknowledged when the mirror ended, per partition:
+    /// from the position to the last one fetched. Empty after a drain that ended in time.
     pub unfinished: Vec<(TopicPartition, std::ops::Range<i64>)>,
     /// How it came to an end.
     pub end: Ended,
@@ -66,7 +66,8 @@ impl Report {
 }
 
 impl Mirror {
-    /// Checks the configuration, reaches both clusters, and refuses to mirror a cluster onto itself.
+    /// Checks the configuration, reaches both clusters, and refuses to mirror a cluster onto
+    /// itself.
     ///
     /// # Errors
     /// [`Error::Config`], [`Error::Cluster`], [`Error::SameCluster`], [`Error::ClusterChanged`].
@@ -103,13 +104,14 @@ impl Mirror {
         })
     }
 
-    /// Mirrors until `shutdown` asks for an end, [`Mirror::stop`] is called, or everything asked for is
-    /// done. To be called once, on the runtime the mirror was built on; the data moves on threads of its
-    /// own. Not cancel-safe: dropping the future asks for an abort and does not wait for it.
+    /// Mirrors until `shutdown` asks for an end, [`Mirror::stop`] is called, or everything asked
+    /// for is done. To be called once, on the runtime the mirror was built on; the data moves on
+    /// threads of its own. Not cancel-safe: dropping the future asks for an abort and does not wait
+    /// for it.
     ///
     /// # Errors
-    /// [`Error`] when the mirror as a whole cannot go on. The trouble of single partitions is in the
-    /// [`Report`] and the [`Status`].
+    /// [`Error`] when the mirror as a whole cannot go on. The trouble of single partitions is in
+    /// the [`Report`] and the [`Status`].
     pub async fn run(&self, shutdown: Shutdown) -> Result<Report, Error> {
         let abort = AbortOnDrop(Some(&self.trigger));
         let (plans, published) = watch::channel(Arc::new(Plan::default()));

@@ -1,6 +1,6 @@
 //! The two steps of an end: *drain* (close the left end and let what was fetched be produced and
-//! committed) and *abort* (drop everything now). Signals only move forward; they are latched, so nobody
-//! misses one by looking late.
+//! committed) and *abort* (drop everything now). Signals only move forward; they are latched, so
+//! nobody misses one by looking late.
 
 use tokio::sync::watch;
 
@@ -77,8 +77,8 @@ impl Shutdown {
         *self.phase.borrow()
     }
 
-    /// Returns once the phase is at least `phase`. Cancel-safe. When nobody is left who could ask, it
-    /// never returns.
+    /// Returns once the phase is at least `phase`. Cancel-safe. When nobody is left who could ask,
+    /// it never returns.
     pub async fn reached(&mut self, phase: Phase) {
         if self.phase.wait_for(|now| *now >= phase).await.is_err() {
             std::future::pending::<()>().await;

@@ -1,5 +1,5 @@
-//! What the mirror shows of itself. Streams write into cells of the [`Board`] (atomics, one cell per
-//! source partition); the supervisor reads all cells into an immutable [`Status`] now and then.
+//! What the mirror shows of itself. Streams write into cells of the [`Board`] (atomics, one cell
+//! per source partition); the supervisor reads all cells into an immutable [`Status`] now and then.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

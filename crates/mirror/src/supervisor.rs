@@ -1,8 +1,8 @@
-//! The streams' threads: starts them, watches them, joins them. A stream that fails, or panics, drains
-//! the others; the first error is the mirror's.
+//! The streams' threads: starts them, watches them, joins them. A stream that fails, or panics,
+//! drains the others; the first error is the mirror's.
 //!
-//! Always true: no thread outlives [`Streams::join`]; a thread's runtime, clients and producer end with
-//! it.
+//! Always true: no thread outlives [`Streams::join`]; a thread's runtime, clients and producer end
+//! with it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! What brokers and networks do to a mirror: it goes on, loses nothing, keeps the order, and says what it
-//! cannot mend.
+//! What brokers and networks do to a mirror: it goes on, loses nothing, keeps the order, and says
+//! what it cannot mend.
 
 mod common;
 
@@ -14,8 +14,8 @@ use kmirror::status::State;
 use kmirror::{Error, Halt};
 use kmirror_fake::{Action, ApiKey, Cluster, Record, ResponseError};
 
-/// Every record of the source is at the destination, and ignoring repeats of what was there before, in
-/// the source's order: what at-least-once promises.
+/// Every record of the source is at the destination, and ignoring repeats of what was there before,
+/// in the source's order: what at-least-once promises.
 fn assert_at_least_once_in_order(pair: &Pair, topic: &str) {
     for partition in 0..pair.source.partition_count(topic) {
         let wanted = contents(&pair.source.committed_records(topic, partition));

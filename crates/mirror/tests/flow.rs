@@ -1,5 +1,5 @@
-//! Records get from one cluster to the other as they are: every codec, every layout of partitions, what
-//! was there before the start and what comes after it.
+//! Records get from one cluster to the other as they are: every codec, every layout of partitions,
+//! what was there before the start and what comes after it.
 
 mod common;
 

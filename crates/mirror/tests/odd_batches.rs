@@ -1,5 +1,5 @@
-//! Batches that cannot simply pass: compacted, transactional, too large, stamped by the broker, without
-//! keys, of old formats.
+//! Batches that cannot simply pass: compacted, transactional, too large, stamped by the broker,
+//! without keys, of old formats.
 
 mod common;
 #[path = "common/transactions.rs"]

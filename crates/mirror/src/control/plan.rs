@@ -1,8 +1,8 @@
-//! What the topics of both clusters, side by side, call for. Pure: both listings go in, a [`Plan`] and the
-//! [`Action`]s still missing come out; after the actions it is asked again.
+//! What the topics of both clusters, side by side, call for. Pure: both listings go in, a [`Plan`]
+//! and the [`Action`]s still missing come out; after the actions it is asked again.
 //!
-//! Always true: a topic is `Ready` only if every one of its source partitions has a destination, so a
-//! partition that appears at the source is not read before its destination exists.
+//! Always true: a topic is `Ready` only if every one of its source partitions has a destination, so
+//! a partition that appears at the source is not read before its destination exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -147,7 +147,8 @@ pub(crate) enum Action {
 /// What is known beside the listings.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    /// Source topics whose partition numbers were seen to be kept: they are grown with their source.
+    /// Source topics whose partition numbers were seen to be kept: they are grown with their
+    /// source.
     pub(crate) kept: BTreeSet<Arc<str>>,
     /// Traits of source topics.
     pub(crate) source_traits: BTreeMap<Arc<str>, Traits>,

@@ -1,6 +1,6 @@
-//! The loop that keeps both clusters' topics in step: looks at both, asks [`plan`](super::plan) what is
-//! missing, does it, and publishes the outcome. A look that fails is repeated; the last good plan stays in
-//! force.
+//! The loop that keeps both clusters' topics in step: looks at both, asks [`plan`](super::plan)
+//! what is missing, does it, and publishes the outcome. A look that fails is repeated; the last
+//! good plan stays in force.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -188,7 +188,7 @@ impl Topics {
         }
         let found = configs(&self.source, std::slice::from_ref(source)).await;
         let Some(configs) = found.into_values().next() else {
-            tracing::warn!(topic = %source, "configuration not read; the destination's defaults hold");
+            tracing::warn!(topic = %source, "configuration not read: created with defaults");
             return BTreeMap::new();
         };
         configs
@@ -236,8 +236,8 @@ impl Topics {
     }
 }
 
-/// Settings that say where replicas are, or that the destination decides for itself: MirrorMaker 2's
-/// `config.properties.exclude`.
+/// Settings that say where replicas are, or that the destination decides for itself: MirrorMaker
+/// 2's `config.properties.exclude`.
 const NOT_COPIED: [&str; 6] = [
     "follower.replication.throttled.replicas",
     "leader.replication.throttled.replicas",

@@ -1,6 +1,6 @@
 //! What the mirror counts. [`table::TABLE`] is the only list of metrics: it registers them here and
-//! prints `docs/METRICS.md` through [`markdown`]. Handles are resolved when a partition begins; counting
-//! is one atomic addition.
+//! prints `docs/METRICS.md` through [`markdown`]. Handles are resolved when a partition begins;
+//! counting is one atomic addition.
 
 mod table;
 
@@ -172,9 +172,9 @@ pub fn markdown() -> String {
 const INTRODUCTION: &str = "\
 # Metrics
 
-Printed by the program from the table that registers them (`kmirror::metrics::markdown`); a test keeps this
-file equal to it. Names are `kmirror_<stage>_<noun>_<unit>[_total]`, the stages being the words of
-`ARCHITECTURE.md`. `topic` and `partition` are the source's.
+Printed by the program from the table that registers them (`kmirror::metrics::markdown`); a test
+keeps this file equal to it. Names are `kmirror_<stage>_<noun>_<unit>[_total]`, the stages being
+the words of `ARCHITECTURE.md`. `topic` and `partition` are the source's.
 ";
 
 const HEAD: &str = "| Name | Type | Labels | Meaning | If it rises |\n|---|---|---|---|---|\n";

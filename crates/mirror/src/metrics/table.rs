@@ -46,7 +46,8 @@ impl Definition {
 }
 
 macro_rules! metrics {
-    ($($metric:ident $name:literal $kind:ident [$($label:literal),*] $help:literal, $rises:literal;)*) => {
+    ($($metric:ident $name:literal $kind:ident [$($label:literal),*]
+        $help:literal, $rises:literal;)*) => {
         /// Names of the metrics in code; the position is that in [`TABLE`].
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[expect(missing_docs, reason = "each is documented by its row in the table")]

@@ -1,7 +1,8 @@
-//! Which source topics are mirrored. A pattern means what it means to `kafka.tools.MirrorMaker`: it is
-//! trimmed, commas become alternatives, spaces and surrounding quotes vanish, and the whole topic name
-//! has to match a *Java* regular expression. Matching never runs away: patterns the linear-time engine
-//! takes are matched by it, the others by a backtracking one with a bound on its steps.
+//! Which source topics are mirrored. A pattern means what it means to `kafka.tools.MirrorMaker`: it
+//! is trimmed, commas become alternatives, spaces and surrounding quotes vanish, and the whole
+//! topic name has to match a *Java* regular expression. Matching never runs away: patterns the
+//! linear-time engine takes are matched by it, the others by a backtracking one with a bound on its
+//! steps.
 
 use std::fmt;
 use std::sync::Arc;
@@ -49,8 +50,8 @@ enum Engine {
 }
 
 impl Pattern {
-    /// Reads a pattern as MirrorMaker's `--include` does (Kafka class `TopicFilter`): trim, `,` to `|`,
-    /// no spaces, no surrounding quotes; Java syntax; the whole name must match.
+    /// Reads a pattern as MirrorMaker's `--include` does (Kafka class `TopicFilter`): trim, `,` to
+    /// `|`, no spaces, no surrounding quotes; Java syntax; the whole name must match.
     ///
     /// # Errors
     /// [`Error`] when it is empty, too long, or not a regular expression.
@@ -75,7 +76,8 @@ impl Pattern {
         Ok(Pattern { text: text.into(), engine })
     }
 
-    /// True when the whole of `topic` matches. A name that exhausts the backtracking bound does not match.
+    /// True when the whole of `topic` matches. A name that exhausts the backtracking bound does not
+    /// match.
     pub fn matches(&self, topic: &str) -> bool {
         match &self.engine {
             Engine::Linear(regex) => regex.is_match(topic),
@@ -157,7 +159,8 @@ fn backtracking(text: &str, anchored: &str) -> Result<Engine, Error> {
         .map_err(|error| Error::Invalid { pattern: text.to_owned(), reason: error.to_string() })
 }
 
-/// `*+`, `++`, `?+` or `}+` outside a class and not escaped: Java takes the `+` as "never give back".
+/// `*+`, `++`, `?+` or `}+` outside a class and not escaped: Java takes the `+` as "never give
+/// back".
 fn has_possessive_quantifier(text: &str) -> bool {
     let mut in_class = false;
     let mut previous = None;
@@ -205,7 +208,8 @@ fn from_java(text: &str) -> String {
     output
 }
 
-/// The class that stands for a leading `\p{Name}` of Java's US-ASCII ones, and the length it replaces.
+/// The class that stands for a leading `\p{Name}` of Java's US-ASCII ones, and the length it
+/// replaces.
 fn posix_class(text: &str) -> Option<(&'static str, usize)> {
     let name = text.strip_prefix("\\p{")?;
     let name = &name[..name.find('}')?];

@@ -1,5 +1,5 @@
-//! Under which name a source topic lives at the destination. Names from the wire are not trusted: what
-//! leaves here is a legal Kafka topic name or an error.
+//! Under which name a source topic lives at the destination. Names from the wire are not trusted:
+//! what leaves here is a legal Kafka topic name or an error.
 
 use std::sync::Arc;
 
@@ -41,7 +41,8 @@ impl Naming {
         if is_legal(&name) { Ok(name) } else { Err(Error { name: name.to_string() }) }
     }
 
-    /// True when a topic can keep its name, so that mirroring a cluster onto itself would feed itself.
+    /// True when a topic can keep its name, so that mirroring a cluster onto itself would feed
+    /// itself.
     pub fn keeps_names(&self) -> bool {
         match self {
             Naming::Identity => true,
@@ -49,8 +50,8 @@ impl Naming {
         }
     }
 
-    /// True when a source topic already looks like an outcome of this policy: mirrored again within one
-    /// cluster it would grow a prefix for ever.
+    /// True when a source topic already looks like an outcome of this policy: mirrored again within
+    /// one cluster it would grow a prefix for ever.
     pub fn is_outcome(&self, topic: &str) -> bool {
         match self {
             Naming::Identity => false,

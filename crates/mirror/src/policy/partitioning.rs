@@ -1,5 +1,5 @@
-//! To which destination partition the records of a source partition go. In every mode all records of one
-//! key from one source partition go to one destination partition, in their order.
+//! To which destination partition the records of a source partition go. In every mode all records
+//! of one key from one source partition go to one destination partition, in their order.
 
 use std::num::NonZeroU32;
 
@@ -13,10 +13,11 @@ pub enum Partitioning {
     /// otherwise.
     #[default]
     Auto,
-    /// By the key's murmur2 hash, exactly as Kafka's default partitioner does; records without a key are
-    /// spread batch by batch.
+    /// By the key's murmur2 hash, exactly as Kafka's default partitioner does; records without a
+    /// key are spread batch by batch.
     KeyHash,
-    /// Always the same partition number. The destination topic is grown when it has fewer partitions.
+    /// Always the same partition number. The destination topic is grown when it has fewer
+    /// partitions.
     Preserve,
 }
 
@@ -38,18 +39,20 @@ pub struct Counts {
     pub source: i32,
     /// Partitions of the destination topic.
     pub destination: i32,
-    /// The operator says that the source's producers used Kafka's default partitioner for every record.
+    /// The operator says that the source's producers used Kafka's default partitioner for every
+    /// record.
     pub source_is_murmur2: bool,
 }
 
 impl Partitioning {
     /// Where the records of source partition `partition` go.
     ///
-    /// The count of the destination dividing the source's lets a whole partition keep together, since
-    /// `(h mod s) mod d = h mod d` when `d` divides `s`; but only if the source's producers hashed keys as
-    /// Kafka's default partitioner does. A batch does not say who chose its partition (librdkafka hashes
-    /// with CRC-32, Sarama with FNV), so this is used on the operator's word alone; without it keys are
-    /// read, and batches that turn out to have one destination still pass through whole.
+    /// The count of the destination dividing the source's lets a whole partition keep together,
+    /// since `(h mod s) mod d = h mod d` when `d` divides `s`; but only if the source's producers
+    /// hashed keys as Kafka's default partitioner does. A batch does not say who chose its
+    /// partition (librdkafka hashes with CRC-32, Sarama with FNV), so this is used on the
+    /// operator's word alone; without it keys are read, and batches that turn out to have one
+    /// destination still pass through whole.
     pub fn mapping(self, partition: i32, counts: Counts) -> Mapping {
         let Counts { source, destination, source_is_murmur2 } = counts;
         if destination <= 0 {
@@ -80,8 +83,8 @@ pub fn for_key(key: &[u8], count: i32) -> i32 {
     count.map_or(0, |count| partition_for_key(key, count))
 }
 
-/// The partition for the records without a key of one batch among `count`: spread evenly, and the same
-/// again when the batch is fetched again.
+/// The partition for the records without a key of one batch among `count`: spread evenly, and the
+/// same again when the batch is fetched again.
 pub fn for_batch(source_partition: i32, base_offset: i64, count: i32) -> i32 {
     // splitmix64's finaliser: base offsets often advance in steps that share factors with `count`.
     let mut mixed = (base_offset as u64) ^ ((source_partition as u64) << 48);

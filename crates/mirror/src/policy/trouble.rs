@@ -1,8 +1,8 @@
-//! What happens to what cannot be mirrored: records the destination refuses, positions the source no
-//! longer has. Every default stops the partition: nothing is lost in silence.
+//! What happens to what cannot be mirrored: records the destination refuses, positions the source
+//! no longer has. Every default stops the partition: nothing is lost in silence.
 
-/// What to do when a position the mirror needs is gone from the source: deleted by retention, or cut off
-/// by an unclean leader election, or swept away with its topic.
+/// What to do when a position the mirror needs is gone from the source: deleted by retention, or
+/// cut off by an unclean leader election, or swept away with its topic.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lost {
@@ -20,7 +20,8 @@ pub enum Refused {
     /// Stop that partition before the record.
     #[default]
     Halt,
-    /// Leave the record out, write its place to the ledger (log target `kmirror::ledger`) and count it.
+    /// Leave the record out, write its place to the ledger (log target `kmirror::ledger`) and count
+    /// it.
     Skip,
 }
 
@@ -31,8 +32,8 @@ pub enum Reach {
     /// The partition stops alone; the others flow.
     #[default]
     Partition,
-    /// The whole mirror stops, without another commit for that partition: what MirrorMaker does with
-    /// `--abort.on.send.failure true`.
+    /// The whole mirror stops, without another commit for that partition: what MirrorMaker does
+    /// with `--abort.on.send.failure true`.
     Mirror,
 }
 
@@ -40,8 +41,8 @@ pub enum Reach {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {
-    /// At the first record the source has. Unlike MirrorMaker's default (`latest`) this does not lose the
-    /// first records of a new topic.
+    /// At the first record the source has. Unlike MirrorMaker's default (`latest`) this does not
+    /// lose the first records of a new topic.
     #[default]
     Earliest,
     /// After the last record the source has.
@@ -56,6 +57,7 @@ pub enum AppendTime {
     /// The time consumers of the source see. Such batches are rebuilt.
     #[default]
     Visible,
-    /// The time the producer gave, which consumers of the source cannot see. Such batches pass through.
+    /// The time the producer gave, which consumers of the source cannot see. Such batches pass
+    /// through.
     Created,
 }

@@ -1,6 +1,6 @@
 //! Where progress is kept. At-least-once: a position is written after everything before it was
-//! acknowledged, to the consumer group on the source, as MirrorMaker does. A [`Keeper`] writes in order:
-//! it is moved into each commit and comes back with its outcome.
+//! acknowledged, to the consumer group on the source, as MirrorMaker does. A [`Keeper`] writes in
+//! order: it is moved into each commit and comes back with its outcome.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! The first stage: which source partitions this stream owns. Either the group on the source says so, or
-//! the stream takes its share of everything that matches.
+//! The first stage: which source partitions this stream owns. Either the group on the source says
+//! so, or the stream takes its share of everything that matches.
 //!
-//! Always true: a partition is added once and leaves once, by a revocation or a loss, before it is added
-//! again.
+//! Always true: a partition is added once and leaves once, by a revocation or a loss, before it is
+//! added again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -155,8 +155,8 @@ impl Alone {
     }
 }
 
-/// The stream a partition belongs to: consecutive partitions of a topic to consecutive streams, topics
-/// beginning at different ones (FNV-1a of the name).
+/// The stream a partition belongs to: consecutive partitions of a topic to consecutive streams,
+/// topics beginning at different ones (FNV-1a of the name).
 fn share(partition: &TopicPartition, streams: usize) -> usize {
     let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let hash = partition.topic.bytes().fold(0xcbf2_9ce4_8422_2325, fold);

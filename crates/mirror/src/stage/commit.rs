@@ -1,5 +1,5 @@
-//! The last stage: what has been acknowledged becomes a position. One [`Tracker`] per source partition
-//! and generation.
+//! The last stage: what has been acknowledged becomes a position. One [`Tracker`] per source
+//! partition and generation.
 //!
 //! Always true, and asserted in release:
 //! - the position is the lowest source offset that is not acknowledged: a contiguous prefix;
@@ -36,8 +36,9 @@ impl Tracker {
         Tracker { position, routed: position, first: 0, open: VecDeque::new(), open_bytes: 0 }
     }
 
-    /// Notes that everything up to `next_offset` (exclusive) has been routed into `parcels` parcels of `bytes`.
-    /// With none of them (records that are not mirrored, markers) the span is done at once.
+    /// Notes that everything up to `next_offset` (exclusive) has been routed into `parcels` parcels
+    /// of `bytes`. With none of them (records that are not mirrored, markers) the span is done at
+    /// once.
     ///
     /// # Panics
     /// When `next_offset` goes back: a bug of ours that would lose or skip records.
@@ -55,7 +56,8 @@ impl Tracker {
         span
     }
 
-    /// Notes that one parcel of `span` is written at the destination. True when the position advanced.
+    /// Notes that one parcel of `span` is written at the destination. True when the position
+    /// advanced.
     ///
     /// # Panics
     /// When the span has no parcel left: a bug of ours.

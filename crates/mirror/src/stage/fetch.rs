@@ -1,5 +1,6 @@
-//! The second stage: batches out of the source. The client's fetcher keeps sessions, leaders and memory;
-//! this stage knows which partitions are read and drops what belongs to an older reading of one.
+//! The second stage: batches out of the source. The client's fetcher keeps sessions, leaders and
+//! memory; this stage knows which partitions are read and drops what belongs to an older reading of
+//! one.
 //!
 //! Always true: memory is reserved before a fetch is sent, so a destination that is slow stops the
 //! fetching and nothing else.

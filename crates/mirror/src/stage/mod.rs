@@ -1,5 +1,5 @@
-//! The five stages, in the order data takes them. They do not know each other: only the stream wires
-//! them. A stage is a value with a cancel-safe `next`; none of them is a task.
+//! The five stages, in the order data takes them. They do not know each other: only the stream
+//! wires them. A stage is a value with a cancel-safe `next`; none of them is a task.
 
 pub(crate) mod assign;
 pub(crate) mod commit;

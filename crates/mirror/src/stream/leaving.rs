@@ -1,5 +1,5 @@
-//! Giving partitions up in good order: read no more, let what was fetched be acknowledged, write the
-//! positions, then say so. A revocation does it for some partitions, a drain for all.
+//! Giving partitions up in good order: read no more, let what was fetched be acknowledged, write
+//! the positions, then say so. A revocation does it for some partitions, a drain for all.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -119,8 +119,8 @@ impl Stream {
             .is_none_or(|owned| owned.tracker.is_settled() || !owned.life.is_current())
     }
 
-    /// Finishes what was fetched, writes the positions and leaves the group. Past the configured time, or
-    /// when an abort is asked for, gives up what is under way.
+    /// Finishes what was fetched, writes the positions and leaves the group. Past the configured
+    /// time, or when an abort is asked for, gives up what is under way.
     pub(super) async fn drain(mut self, mut shutdown: Shutdown) -> Result<Unfinished, Error> {
         let timeout = self.config.shutdown_timeout;
         let deadline = clock::now() + timeout;

@@ -1,4 +1,5 @@
-//! One source partition as its stream keeps it: its life, how far it is, and whether it may be read.
+//! One source partition as its stream keeps it: its life, how far it is, and whether it may be
+//! read.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -91,7 +92,8 @@ impl Owned {
         self.cell().high_watermark.store(end_at_start, Ordering::Relaxed);
     }
 
-    /// Takes a new plan for its topic. Mappings that are missing for now leave an older one in force.
+    /// Takes a new plan for its topic. Mappings that are missing for now leave an older one in
+    /// force.
     pub(super) fn replan(&mut self, topic: &TopicPlan, config: &Config) {
         let number = self.life.partition.partition;
         let mapping = topic.mapping(number, config);
@@ -128,7 +130,8 @@ impl Owned {
     /// Where it stands: everything before is acknowledged.
     pub(super) fn position(&self) -> Position {
         let next_offset = self.tracker.position();
-        // The epoch of the last batch fetched belongs to the position only when nothing is under way.
+        // The epoch of the last batch fetched belongs to the position only when nothing is under
+        // way.
         let leader_epoch = if self.tracker.is_settled() { self.leader_epoch } else { None };
         Position { next_offset, leader_epoch }
     }

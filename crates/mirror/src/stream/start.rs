@@ -1,5 +1,5 @@
-//! Where newly assigned partitions start: the position that was kept, or the end of the log the policy
-//! names. Asked in the background; what could not be answered is asked again.
+//! Where newly assigned partitions start: the position that was kept, or the end of the log the
+//! policy names. Asked in the background; what could not be answered is asked again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Two fake clusters with a mirror between them, and ways to look at both without sleeping and hoping.
+//! Two fake clusters with a mirror between them, and ways to look at both without sleeping and
+//! hoping.
 #![expect(dead_code, unreachable_pub, reason = "every suite includes it and uses a part of it")]
 
 use std::collections::BTreeMap;
@@ -113,8 +114,8 @@ pub fn contents(records: &[StoredRecord]) -> Vec<Content> {
     records.iter().map(content).collect()
 }
 
-/// Values of the records by key, in the order of the log, over several partitions; within one key the
-/// order is that of the partition that holds it.
+/// Values of the records by key, in the order of the log, over several partitions; within one key
+/// the order is that of the partition that holds it.
 pub fn by_key(cluster: &Cluster, topic: &str) -> BTreeMap<bytes::Bytes, Vec<bytes::Bytes>> {
     let mut keys: BTreeMap<bytes::Bytes, Vec<bytes::Bytes>> = BTreeMap::new();
     for partition in 0..cluster.partition_count(topic) {

@@ -1,10 +1,11 @@
-//! The fourth stage: parcels into the destination's log, one [`Lane`] per destination partition. The
-//! client's producer keeps order and retries; this stage decides what waits, what is merged while it
-//! waits, and what a refusal means.
+//! The fourth stage: parcels into the destination's log, one [`Lane`] per destination partition.
+//! The client's producer keeps order and retries; this stage decides what waits, what is merged
+//! while it waits, and what a refusal means.
 //!
 //! Always true:
-//! - a lane hands parcels to the producer in the order they came, no more than a few at a time, so that
-//!   small ones that have to wait anyway can be merged ([`Way::Small`]); nothing waits to be merged;
+//! - a lane hands parcels to the producer in the order they came, no more than a few at a time, so
+//!   that small ones that have to wait anyway can be merged ([`Way::Small`]); nothing waits to be
+//!   merged;
 //! - after a failure a lane sends nothing until every parcel under way has come back;
 //! - parcels of an ended life are dropped, never sent;
 //! - what waits is bounded by the leases it holds.
@@ -89,8 +90,8 @@ struct Flying {
     failure: Option<produce::Error>,
 }
 
-/// What is acknowledged when one parcel, or several that were merged, are written. Dropping it frees the
-/// memory they came in.
+/// What is acknowledged when one parcel, or several that were merged, are written. Dropping it
+/// frees the memory they came in.
 struct Receipt {
     life: Arc<Life>,
     spans: Vec<Span>,
@@ -202,8 +203,8 @@ impl Produce {
         }
     }
 
-    /// Hands a parcel to the producer. False, and it waits again, when the producer's own queue is full:
-    /// then the next delivery pumps again.
+    /// Hands a parcel to the producer. False, and it waits again, when the producer's own queue is
+    /// full: then the next delivery pumps again.
     fn send(&mut self, lane_index: usize, waiting: Waiting) -> bool {
         let lane = &mut self.lanes[lane_index];
         let sent = self.producer.send(&lane.partition, waiting.outgoing.clone()).now_or_never();
@@ -266,8 +267,8 @@ impl Produce {
         self.produced.push_back(Produced::Acknowledged { life, spans });
     }
 
-    /// Once everything under way has come back from a lane that failed: decides about each failure, puts
-    /// what can be sent again in front, and rests.
+    /// Once everything under way has come back from a lane that failed: decides about each failure,
+    /// puts what can be sent again in front, and rests.
     fn settle(&mut self, lane_index: usize) {
         if self.lanes[lane_index].in_flight.iter().any(|flying| flying.failure.is_none()) {
             return;
@@ -311,8 +312,8 @@ impl Produce {
         }));
     }
 
-    /// Where the record stands that stopped the lane: its source offsets, its place in the parcel, and
-    /// the bytes of the batch that held it.
+    /// Where the record stands that stopped the lane: its source offsets, its place in the parcel,
+    /// and the bytes of the batch that held it.
     fn place_refused(&self, lane_index: usize, waiting: &Waiting) -> ((Offsets, i32), usize) {
         let stopped = self.refusals.take_stopped(&self.lanes[lane_index].partition);
         let records = waiting.outgoing.records_count();
@@ -369,8 +370,8 @@ impl Lane {
         }
     }
 
-    /// How many parcels at the front may be merged: small, of one life, of one codec, together within
-    /// `fill` bytes.
+    /// How many parcels at the front may be merged: small, of one life, of one codec, together
+    /// within `fill` bytes.
     fn run(&self, small: usize, fill: usize) -> usize {
         let Some(first) = self.waiting.front() else { return 0 };
         let mut bytes = 0;

@@ -1,7 +1,8 @@
-//! What a refusal by the destination means. The producer asks [`Refusals`] on the spot: a batch that is
-//! too much at once is halved there, so nothing stops and nothing is written twice. What is left is one
-//! record that will never be taken (or a batch the policy does not want taken apart): its partition stops,
-//! and the lane, which knows where the record came from, decides by [`verdict`].
+//! What a refusal by the destination means. The producer asks [`Refusals`] on the spot: a batch
+//! that is too much at once is halved there, so nothing stops and nothing is written twice. What is
+//! left is one record that will never be taken (or a batch the policy does not want taken apart):
+//! its partition stops, and the lane, which knows where the record came from, decides by
+//! [`verdict`].
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -87,9 +88,10 @@ pub(super) enum Verdict {
     Halt,
 }
 
-/// Decides about a failure. `first` is the lane's first one: if that batch was refused and is not written,
-/// nothing behind it is. An idempotent producer's batches have numbers, and a leader that has refused one
-/// takes none with a higher number; before the leader has taken a first one, no second is under way.
+/// Decides about a failure. `first` is the lane's first one: if that batch was refused and is not
+/// written, nothing behind it is. An idempotent producer's batches have numbers, and a leader that
+/// has refused one takes none with a higher number; before the leader has taken a first one, no
+/// second is under way.
 pub(super) fn verdict(
     error: &produce::Error,
     first: &produce::Error,

@@ -1,5 +1,5 @@
-//! Routing by key: every record goes where Kafka's default partitioner sends its key. Records are read to
-//! know their keys, and written anew only if a batch has more than one destination.
+//! Routing by key: every record goes where Kafka's default partitioner sends its key. Records are
+//! read to know their keys, and written anew only if a batch has more than one destination.
 
 use kmirror_client::batch::rebuild::Builder;
 use kmirror_client::batch::{Codec, Entry};
@@ -18,7 +18,8 @@ pub(super) struct Scratch {
     builders: Vec<Builder>,
     /// The source offsets in each builder.
     offsets: Vec<Option<Offsets>>,
-    /// Destinations of the records of the entry in hand; [`LEFT_OUT`] for those that are not mirrored.
+    /// Destinations of the records of the entry in hand; [`LEFT_OUT`] for those that are not
+    /// mirrored.
     targets: Vec<i32>,
 }
 
@@ -38,8 +39,8 @@ enum Spread {
 }
 
 impl Router {
-    /// Every record goes where its key says among `count` partitions. The whole stretch is one section,
-    /// since batches for all destinations are filled across its entries.
+    /// Every record goes where its key says among `count` partitions. The whole stretch is one
+    /// section, since batches for all destinations are filled across its entries.
     pub(super) fn keyed(
         &mut self,
         plan: &Plan,

@@ -1,6 +1,7 @@
-//! The middle stage, a pure function: fetched batches in, parcels for destination partitions out. It takes
-//! the shortest way that is legal for each batch: its header patched ([`Path::Passthrough`]) if the
-//! destination may have it as it is, its records written anew otherwise.
+//! The middle stage, a pure function: fetched batches in, parcels for destination partitions out.
+//! It takes the shortest way that is legal for each batch: its header patched
+//! ([`Path::Passthrough`]) if the destination may have it as it is, its records written anew
+//! otherwise.
 //!
 //! Always true:
 //! - control and empty batches make no parcel, but the position passes them;
@@ -188,8 +189,8 @@ impl Router {
         Ok(())
     }
 
-    /// Adds a parcel, cut to what the destination is known to take. A single record that is too large
-    /// goes as it is: whether it is refused is for the destination to say.
+    /// Adds a parcel, cut to what the destination is known to take. A single record that is too
+    /// large goes as it is: whether it is refused is for the destination to say.
     fn emit(&mut self, plan: &Plan, parcel: Parcel, parcels: &mut Vec<Parcel>) {
         if parcel.outgoing.len_bytes() <= plan.batch_bytes_max {
             parcels.push(parcel);

@@ -230,8 +230,8 @@ fn a_record_that_cannot_be_read_halts_after_what_comes_before_it() {
 }
 
 proptest! {
-    /// Whatever the batches and wherever it resumes: every record from the position on arrives once,
-    /// where its key says, in its order.
+    /// Whatever the batches and wherever it resumes: every record from the position on arrives
+    /// once, where its key says, in its order.
     #[test]
     fn keys_decide_and_order_is_kept(
         batches in prop::collection::vec(
