@@ -4,6 +4,9 @@
 //! They need KMIRROR_SOURCE, a bootstrap server, and are run by `cargo xtask test brokers`.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -105,14 +108,60 @@ async fn trouble(fetcher: &Fetcher) -> Trouble {
 fn values(entries: &[Entry]) -> Vec<String> {
     let mut decompressor = Decompressor::new(64 << 20);
     let mut values = Vec::new();
+    let text =
+        |value: Option<&[u8]>| String::from_utf8(value.unwrap_or_default().to_vec()).expect("text");
     for entry in entries {
-        let Entry::Batch(batch) = entry else { panic!("an old message set") };
-        for record in batch.records(&mut decompressor).expect("readable") {
-            let value = record.expect("readable").value.unwrap_or_default();
-            values.push(String::from_utf8(value.to_vec()).expect("text"));
+        match entry {
+            Entry::Batch(batch) => {
+                let records = batch.records(&mut decompressor).expect("readable");
+                values.extend(records.map(|record| text(record.expect("readable").value)));
+            }
+            Entry::Legacy(set) => {
+                let records = set.records(&mut decompressor).expect("readable");
+                values.extend(records.map(|record| text(record.expect("readable").value)));
+            }
         }
     }
     values
+}
+
+/// Writes lines with Kafka's own console producer.
+fn write_with_java(topic: &str, codec: &str, lines: &[String]) {
+    let jars = std::env::var("KMIRROR_JARS").expect("KMIRROR_JARS names Kafka's jars");
+    let bootstrap = std::env::var("KMIRROR_SOURCE").expect("KMIRROR_SOURCE names a broker");
+    let mut child = Command::new("java")
+        .args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"])
+        .arg(PathBuf::from(jars).join("*"))
+        .arg("kafka.tools.ConsoleProducer")
+        .args(["--bootstrap-server", &bootstrap, "--topic", topic])
+        .args(["--compression-codec", codec, "--producer-property", "enable.idempotence=false"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("java runs");
+    let mut input = child.stdin.take().expect("invariant: standard input is piped");
+    input.write_all(lines.join("\n").as_bytes()).expect("java reads");
+    drop(input);
+    assert!(child.wait().expect("java ends").success());
+}
+
+/// On brokers before 0.11 this reads the formats they had, by the versions of Fetch they have.
+#[tokio::test]
+#[ignore = "needs a broker: KMIRROR_SOURCE and KMIRROR_JARS"]
+async fn what_java_wrote_is_read() {
+    let client = client().await;
+    for codec in ["none", "gzip", "snappy", "lz4"] {
+        let topic = unique("java");
+        let lines: Vec<String> = (0..500).map(|n| format!("{codec}-{n}")).collect();
+        write_with_java(&topic, codec, &lines);
+        let partition = TopicPartition::new(topic, 0);
+        let config = fetch::Config { partition_bytes_max: 300, ..fetch::Config::default() };
+        let fetcher = Fetcher::new(client.clone(), config, Budget::new(64 << 20));
+        fetcher.assign(&partition, Position::at(0));
+        let found = read(&fetcher, &BTreeMap::from([(0, 500)])).await;
+        assert_eq!(values(&found[&0]), lines, "{codec}");
+    }
 }
 
 #[tokio::test]
