@@ -1,21 +1,30 @@
 //! The window for operators: `/metrics`, `/status`, `/live` and `/ready` over HTTP.
 //!
 //! It only reads, and it has no authentication: it listens on loopback unless an address is given.
+//! At most [`CONNECTIONS_MAX`] connections are open, none for longer than [`CONNECTION_AGE_MAX`].
 
 use std::fmt::Write;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::serve::Listener;
 use axum::{Json, Router};
 use kmirror::Mirror;
 use kmirror::status::Phase;
 use kmirror_client::task::{self, Task};
 use serde_json::{Map, Value};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 
 use crate::exit::Failure;
 
@@ -50,12 +59,87 @@ pub(crate) async fn serve(address: SocketAddr, mirrors: Shared) -> Result<Task<(
     if !bound.ip().is_loopback() {
         tracing::warn!(address = %bound, "http is open to other hosts and has no authentication");
     }
-    let server = axum::serve(listener, router(mirrors));
+    let bounded = Bounded { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) };
+    let server = axum::serve(bounded, router(mirrors));
     Ok(task::spawn("http", async move {
         if let Err(error) = server.await {
             tracing::error!(%error, "http ended");
         }
     }))
+}
+
+/// How many connections are open at once; a further one waits for a place.
+const CONNECTIONS_MAX: usize = 64;
+
+/// How long a connection may last, busy or not: nobody can hold a place by being slow.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
+
+struct Bounded {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+}
+
+impl Listener for Bounded {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.expect("invariant: the places are never closed");
+        let (stream, peer) = Listener::accept(&mut self.listener).await;
+        let end = Box::pin(tokio::time::sleep(CONNECTION_AGE_MAX));
+        (Connection { stream, end, _place: place }, peer)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection that reads an error once it is too old.
+struct Connection {
+    stream: TcpStream,
+    end: Pin<Box<Sleep>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    fn poll_age(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.end.as_mut().poll(context) {
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll_age(context)?;
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_age(context)?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
 
 fn router(mirrors: Shared) -> Router {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
-use kmirror_client::config::keys::{Finding, Level, Role};
+use kmirror_client::config::keys::{Finding, Kind, Level, Role};
 use kmirror_client::config::properties::Properties;
 
 use crate::exit::Failure;
@@ -98,10 +98,13 @@ pub(crate) fn print_plan(plan: &Plan) -> Result<(), Failure> {
         for (name, value, origin) in flow.settings.iter() {
             let _ = writeln!(text, "  {name} = {}  ({origin})", show(value));
         }
-        let both = flow.source.properties.iter().chain(flow.destination.properties.iter());
-        for entry in both {
-            let value = entry.value.trim();
-            let _ = writeln!(text, "  {} = {}  ({})", entry.key, value, entry.origin);
+        let ends = [(&flow.source, Role::Consumer), (&flow.destination, Role::Producer)];
+        for (cluster, role) in ends {
+            for entry in cluster.properties.iter() {
+                let is_secret = role.key(&entry.key).is_none_or(|key| key.kind == Kind::Secret);
+                let value = if is_secret { "[hidden]" } else { entry.value.trim() };
+                let _ = writeln!(text, "  {} = {value}  ({})", entry.key, entry.origin);
+            }
         }
         engine::check(flow)?;
     }

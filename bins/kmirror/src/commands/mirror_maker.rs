@@ -147,6 +147,15 @@ struct Beyond {
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
 
+    /// static: a process that was killed takes its old place in the group at once. dynamic: the
+    /// group waits for it to time out
+    #[arg(long, value_name = "KIND")]
+    membership: Option<String>,
+
+    /// Where static members keep their lock files
+    #[arg(long, value_name = "DIRECTORY")]
+    state_directory: Option<String>,
+
     /// End once everything that was there at the start has been mirrored
     #[arg(long)]
     until_caught_up: bool,
@@ -195,17 +204,23 @@ impl Args {
 
 impl Beyond {
     fn apply(&self, plan: &mut Plan) -> Result<(), Failure> {
-        let flags = [("partitioning", &self.partitioning), ("memory", &self.memory)];
+        let flags = [
+            ("partitioning", &self.partitioning),
+            ("memory", &self.memory),
+            ("membership", &self.membership),
+            ("state_directory", &self.state_directory),
+        ];
         for flow in &mut plan.flows {
             for (name, text) in flags {
                 let Some(text) = text else { continue };
                 let option = FLOW.options.iter().find(|option| option.name == name);
                 let option = option.expect("invariant: a flag stands for an option of the table");
+                let flag = format!("--{}", name.replace('_', "-"));
                 let value = option
                     .kind
                     .parse(text)
-                    .map_err(|fault| Failure::usage(format!("--{name} {fault}")))?;
-                flow.settings.set(option.name, value, Origin::new(&format!("--{name}")));
+                    .map_err(|fault| Failure::usage(format!("{flag} {fault}")))?;
+                flow.settings.set(option.name, value, Origin::new(&flag));
             }
             if self.until_caught_up {
                 let origin = Origin::new("--until-caught-up");

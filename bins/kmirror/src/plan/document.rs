@@ -336,6 +336,15 @@ consumer = { "auto.offset.reset" = "latest" }
         );
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_too_odd_to_be_read(text in "\\PC{0,200}", cut in 0..GOOD.len()) {
+            let _ = read("k.toml", &text);
+            let (before, after) = GOOD.split_at(cut);
+            let _ = read("k.toml", &format!("{before}{text}{after}"));
+        }
+    }
+
     #[test]
     fn a_syntax_error_names_its_line() {
         let found = findings("[clusters.a]\nbootstrap = \n");

@@ -1,26 +1,54 @@
 //! From a planned flow to the engine's configuration: the one place where an option or a property
 //! gets its effect. Properties come first, kmirror's own options win over them.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use kmirror::config::{Compression, Config, Group, Isolation, Ownership};
+use kmirror::config::{Compression, Config, Group, Isolation, Ownership, Slot};
 use kmirror::policy::filter::{Pattern, Selection};
 use kmirror::policy::naming::Naming;
 use kmirror::policy::partitioning::Partitioning;
 use kmirror::policy::trouble::{AppendTime, Lost, Reach, Refused, Start};
-use kmirror_client::group::Assignor;
+use kmirror_client::group::{Assignor, slot};
 
 use super::document::Settings;
 use super::options::Value;
 use super::{Cluster, Flow, Place, filled};
 use crate::connect::{client_config, milliseconds};
-use crate::exit::Failure;
+use crate::exit::{Failure, chain};
 
 /// The engine's configuration of a flow. Asks ZooKeeper where a cluster is known only there.
 pub(crate) async fn config(flow: &Flow) -> Result<Config, Failure> {
     let source = client_config(&flow.source).await?;
     let destination = client_config(&flow.destination).await?;
-    build(flow, source, destination)
+    let mut config = build(flow, source, destination)?;
+    name_members(flow, &mut config);
+    Ok(config)
+}
+
+/// Takes a slot of this host for the group, so that a restart after a crash moves no partition.
+/// Where that is not possible the membership is dynamic, which is slower and no less safe.
+fn name_members(flow: &Flow, config: &mut Config) {
+    let Ownership::Group(group) = &mut config.ownership else { return };
+    if group.instance_id.is_some() || flow.settings.text("membership") == Some("dynamic") {
+        return;
+    }
+    let addresses = match &flow.source.place {
+        Place::Servers(servers) => servers,
+        Place::Zookeeper { connect, .. } => connect,
+    };
+    let place = slot::Place {
+        group_id: &group.id,
+        cluster_id: Some(flow.source.cluster_id.as_ref().unwrap_or(addresses)),
+        directory: flow.settings.text("state_directory").map(Path::new),
+    };
+    match Slot::take(place) {
+        Ok(slot) => group.slot = Some(slot),
+        Err(error) => {
+            let error = chain(&error);
+            tracing::warn!(error, "membership is dynamic: no slot could be taken");
+        }
+    }
 }
 
 /// Checks a flow as far as that is possible without connecting to anything.
@@ -104,7 +132,10 @@ fn consumer(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
 fn membership(group: &mut Group, key: &str, value: &str) -> Result<(), String> {
     match key {
         "group.instance.id" if !value.is_empty() => group.instance_id = Some(value.into()),
-        "session.timeout.ms" => group.session_timeout = milliseconds(value),
+        "session.timeout.ms" => {
+            group.session_timeout = milliseconds(value);
+            group.session_timeout_dynamic = milliseconds(value);
+        }
         "heartbeat.interval.ms" => group.heartbeat_interval = milliseconds(value),
         "max.poll.interval.ms" => group.rebalance_timeout = milliseconds(value),
         "partition.assignment.strategy" => {
@@ -279,8 +310,9 @@ mod tests {
         }
     }
 
-    /// These name things; `native.rs` gives them their effect.
-    const NAMES: [&str; 5] = ["name", "source", "destination", "consumer", "producer"];
+    /// These name things; `native.rs` and `name_members` give them their effect.
+    const NAMES: [&str; 7] =
+        ["name", "source", "destination", "consumer", "producer", "membership", "state_directory"];
 
     #[test]
     fn every_option_of_a_flow_has_an_effect() {
@@ -356,6 +388,31 @@ mod tests {
                 assert_eq!(shown(&changed), shown(&flow()), "{}", key.name);
             }
         }
+    }
+
+    #[test]
+    fn members_are_named_after_a_slot_unless_somebody_says_otherwise() {
+        let directory = tempfile::tempdir().unwrap();
+        let instance = |membership: Option<&str>, id: Option<&str>| {
+            let mut flow = flow();
+            let path = directory.path().display().to_string();
+            flow.settings.set("state_directory", Value::Text(path), Origin::new("test"));
+            if let Some(membership) = membership {
+                let value = Value::Text(membership.to_owned());
+                flow.settings.set("membership", value, Origin::new("test"));
+            }
+            if let Some(id) = id {
+                flow.source.properties.set("group.instance.id", id, Origin::new("test"));
+            }
+            let client = || kmirror_client::Config::new("a:1").unwrap();
+            let mut config = build(&flow, client(), client()).unwrap();
+            name_members(&flow, &mut config);
+            let Ownership::Group(group) = config.ownership else { panic!("a group is joined") };
+            group.slot.map(|slot| slot.instance_id(0).to_string())
+        };
+        assert!(instance(None, None).unwrap().starts_with("g-"));
+        assert_eq!(instance(Some("dynamic"), None), None);
+        assert_eq!(instance(None, Some("mine")), None);
     }
 
     #[test]

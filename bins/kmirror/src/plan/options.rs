@@ -236,6 +236,20 @@ const FLOW_OPTIONS: &[Opt] = &[
         "`group`: instances with the same group share the partitions. `alone`: this process owns \
          all of them, and uses the group for positions only.",
     ),
+    opt(
+        "membership",
+        Kind::OneOf(&["static", "dynamic"]),
+        "static",
+        "`static`: members are named after a slot of this host, so that a process that was killed \
+         takes its old place at once (KIP-345). `dynamic`: the group waits for it to time out. A \
+         group.instance.id among the properties wins.",
+    ),
+    opt(
+        "state_directory",
+        Kind::Text,
+        "",
+        "Where the lock files of slots are. Unset: the runtime directory of the user or the host.",
+    ),
     opt("commit_interval", Kind::Duration, "5s", "How often positions are committed."),
     opt(
         "start",

@@ -243,6 +243,22 @@ mod tests {
         assert!(reader.parse(b"NULL\tk\tv", 1).unwrap().headers.is_empty());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_line_is_taken_apart_without_loss(line: Vec<u8>, key: Vec<u8>) {
+            let separator = b"\0\xff";
+            let mut reader = reader(&[("parse.key", "true")]);
+            reader.key_separator = separator.to_vec();
+            let _ = reader.parse(&line, 1);
+            if find(&key, separator).is_none() && key.last() != Some(&0) {
+                let whole = [&key[..], separator, &line[..]].concat();
+                let parsed = reader.parse(&whole, 1).unwrap();
+                proptest::prop_assert_eq!(parsed.key, Some(&key[..]));
+                proptest::prop_assert_eq!(parsed.value, Some(&line[..]));
+            }
+        }
+    }
+
     #[test]
     fn an_unknown_property_and_an_empty_separator_are_refused() {
         let mut reader = LineReader::default();

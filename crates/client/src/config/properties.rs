@@ -248,6 +248,13 @@ mod tests {
         assert_eq!(error.to_string(), "file:2 is malformed");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_are_too_odd_to_be_read(bytes: Vec<u8>) {
+            let _ = Properties::parse("file", bytes);
+        }
+    }
+
     #[test]
     fn values_do_not_show_in_debug() {
         let shown = format!("{:?}", parse("ssl.key.password=hunter2"));

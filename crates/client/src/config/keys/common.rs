@@ -13,12 +13,7 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "Brokers to ask first, host:port separated by commas; the others are learnt from them.",
     ),
-    Key::honoured(
-        "client.id",
-        Kind::Text,
-        "kmirror",
-        "The name brokers see in logs and quotas; a stream appends its number.",
-    ),
+    Key::honoured("client.id", Kind::Text, "kmirror", "The name brokers see in logs and quotas."),
     Key::honoured(
         "request.timeout.ms",
         Kind::Milliseconds(1),

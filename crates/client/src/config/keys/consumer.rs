@@ -64,8 +64,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::honoured(
         "session.timeout.ms",
         Kind::Milliseconds(1),
-        "45000",
-        "How long the group waits for a member that went silent.",
+        "",
+        "How long the group waits for a member that went silent. Unset: 45 s for a static \
+         member, 10 s for a dynamic one.",
     ),
     Key::honoured(
         "heartbeat.interval.ms",
