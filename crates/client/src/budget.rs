@@ -19,7 +19,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// A number of bytes that may be in use at once. Cheap to clone; clones share the one number.
 ///
@@ -111,13 +111,15 @@ impl fmt::Debug for Budget {
 pub struct Lease {
     bytes: usize,
     hold: Arc<Hold>,
+    pin: Option<Pin>,
 }
 
 impl Lease {
     fn new(shared: Arc<Shared>, bytes: usize, permit: OwnedSemaphorePermit) -> Self {
         let used = shared.used.fetch_add(bytes, Ordering::AcqRel) + bytes;
         shared.peak.fetch_max(used, Ordering::AcqRel);
-        Self { bytes, hold: Arc::new(Hold { shared, held: Mutex::new(Held { bytes, permit }) }) }
+        let hold = Arc::new(Hold { shared, held: Mutex::new(Held { bytes, permit }) });
+        Self { bytes, hold, pin: None }
     }
 
     /// The bytes this lease stands for.
@@ -129,7 +131,7 @@ impl Lease {
     pub fn split(&mut self, bytes: usize) -> Lease {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        Lease { bytes, hold: Arc::clone(&self.hold) }
+        Lease { bytes, hold: Arc::clone(&self.hold), pin: None }
     }
 
     /// Gives back at once what is over `bytes`: memory that was reserved and then not needed.
@@ -146,6 +148,52 @@ impl Lease {
     /// its bytes along.
     pub fn detach(&mut self) {
         self.hold = Arc::new(self.hold.carve(self.bytes));
+        self.pin = None;
+    }
+
+    /// Counts the bytes of the other shares, which cannot be freed before this one is dropped.
+    pub(crate) fn pin(&mut self, pins: &Arc<Pins>) {
+        let bytes = self.hold.held().bytes - self.bytes;
+        pins.bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.pin = Some(Pin { pins: Arc::clone(pins), bytes });
+    }
+}
+
+/// How many bytes of others are kept from being freed by somebody's shares.
+///
+/// One who holds small shares of many large allocations could keep the whole budget; who hands out
+/// the shares stops in time by asking [`Pins::are_full`].
+#[derive(Debug)]
+pub(crate) struct Pins {
+    bytes: AtomicUsize,
+    max: usize,
+    eased: Arc<Notify>,
+}
+
+impl Pins {
+    /// Full from `max` bytes on; `eased` is notified when they are no longer.
+    pub(crate) fn new(max: usize, eased: Arc<Notify>) -> Self {
+        Self { bytes: AtomicUsize::new(0), max, eased }
+    }
+
+    pub(crate) fn are_full(&self) -> bool {
+        self.bytes.load(Ordering::Acquire) >= self.max
+    }
+}
+
+/// One share's part in [`Pins`].
+#[derive(Debug)]
+struct Pin {
+    pins: Arc<Pins>,
+    bytes: usize,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let before = self.pins.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        if before >= self.pins.max && !self.pins.are_full() {
+            self.pins.eased.notify_one();
+        }
     }
 }
 
@@ -316,6 +364,20 @@ mod tests {
         drop(share);
         assert_eq!(budget.used(), 0);
         assert!(budget.try_lease(10).is_some());
+    }
+
+    #[test]
+    fn a_small_share_of_a_large_allocation_pins_the_rest_of_it() {
+        let budget = Budget::new(100);
+        let pins = Arc::new(Pins::new(50, Arc::new(Notify::new())));
+        let mut lease = now(budget.lease(60));
+        let mut share = lease.split(5);
+        share.pin(&pins);
+        assert!(pins.are_full());
+        drop(share);
+        assert!(!pins.are_full());
+        lease.pin(&pins);
+        assert!(!pins.are_full(), "what is one's own is not pinned");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What an answer to Fetch does to the partitions it speaks of. Pure.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::budget::Lease;
+use crate::budget::{Lease, Pins};
 use crate::error_code::ErrorCode;
 use crate::name::{BrokerId, TopicPartition};
 
@@ -138,7 +139,7 @@ impl State {
         let fetched = Fetched {
             partition: name.clone(),
             fetch_offset,
-            lease: lease_of(&read, lease),
+            lease: lease_of(&read, lease, &entry.pins),
             entries: read.entries,
             next_offset: position.next_offset,
             leader_epoch: position.leader_epoch,
@@ -181,10 +182,12 @@ impl State {
 }
 
 /// The memory that goes along. Nothing of the answer is held on to where nothing is handed out.
-fn lease_of(read: &Digest, mut lease: Lease) -> Lease {
+fn lease_of(read: &Digest, mut lease: Lease, pins: &Arc<Pins>) -> Lease {
     if read.entries.is_empty() {
         lease = lease.split(0);
         lease.detach();
+    } else {
+        lease.pin(pins);
     }
     lease
 }

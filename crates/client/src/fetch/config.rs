@@ -16,6 +16,11 @@ pub struct Config {
     pub fetch_bytes_max: usize,
     /// The most bytes of one partition in an answer (`max.partition.fetch.bytes`). Default 2 MiB.
     pub partition_bytes_max: usize,
+    /// How many bytes of other partitions one partition's data, handed out and not given back yet,
+    /// may keep from being freed before no more is fetched of it. An answer is freed as a whole, so
+    /// without this one partition that is stuck could keep all the memory. Default 32 MiB; the
+    /// fetcher takes an eighth of the budget if that is less.
+    pub pinned_bytes_max: usize,
     /// How long the broker may wait for `bytes_min` (`fetch.max.wait.ms`). Default 500 ms.
     pub wait_max: Duration,
     /// The fewest bytes worth an answer (`fetch.min.bytes`). Default 1.
@@ -37,6 +42,7 @@ impl Default for Config {
             isolation: Isolation::ReadCommitted,
             fetch_bytes_max: 16 << 20,
             partition_bytes_max: 2 << 20,
+            pinned_bytes_max: 32 << 20,
             wait_max: Duration::from_millis(500),
             bytes_min: 1,
             lane: Lane::Fetch(0),

@@ -69,11 +69,13 @@ pub struct Fetcher {
 
 impl Fetcher {
     /// Starts a fetcher on the current runtime. Nothing is fetched before the first assignment.
-    pub fn new(client: Client, config: Config, budget: Budget) -> Self {
+    pub fn new(client: Client, mut config: Config, budget: Budget) -> Self {
+        config.pinned_bytes_max = config.pinned_bytes_max.min(budget.limit() / 8);
+        let poke = Arc::new(Notify::new());
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8);
         let shared = Arc::new(Shared {
-            state: Mutex::new(State::new(config.clone(), seed)),
-            poke: Notify::new(),
+            state: Mutex::new(State::new(config.clone(), Arc::clone(&poke), seed)),
+            poke,
             ready: Notify::new(),
         });
         let driver = Driver::new(Arc::clone(&shared), client.clone(), config, budget);
@@ -155,7 +157,7 @@ impl Fetcher {
 /// What the handle and the task share.
 struct Shared {
     state: Mutex<State>,
-    poke: Notify,
+    poke: Arc<Notify>,
     ready: Notify,
 }
 

@@ -3,10 +3,13 @@
 //! Always true: the position moves forward only, except by a new assignment; data is taken only if
 //! it was asked for at the position where the partition stands, under the same assignment.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::backoff::Backoff;
+use crate::budget::Pins;
 use crate::name::BrokerId;
 
 use super::event::Position;
@@ -73,12 +76,19 @@ pub(super) struct Partition {
     /// How often the position was said to be outside a log that holds it.
     pub(super) disputed: u32,
     pub(super) ends: Option<Ends>,
+    /// What its data that was handed out keeps of other partitions'.
+    pub(super) pins: Arc<Pins>,
     /// More than the configured bytes, for a batch that an old broker cuts off otherwise.
     pub(super) bytes_needed: usize,
 }
 
 impl Partition {
-    pub(super) fn new(generation: u64, position: Position, backoff: Backoff) -> Self {
+    pub(super) fn new(
+        generation: u64,
+        position: Position,
+        backoff: Backoff,
+        pins: Arc<Pins>,
+    ) -> Self {
         let phase = if position.leader_epoch.is_some() { Phase::Unproven } else { Phase::Fetching };
         Self {
             generation,
@@ -93,6 +103,7 @@ impl Partition {
             corrupt: 0,
             disputed: 0,
             ends: None,
+            pins,
             bytes_needed: 0,
         }
     }
@@ -101,7 +112,8 @@ impl Partition {
     pub(super) fn want(&self, now: Instant, bytes_max: usize) -> Option<Want> {
         let is_due = self.retry_at.is_none_or(|at| at <= now);
         let leader = self.leader?;
-        let is_fetched = self.phase == Phase::Fetching && !self.is_paused && is_due;
+        let may_have_more = !self.is_paused && !self.pins.are_full();
+        let is_fetched = self.phase == Phase::Fetching && may_have_more && is_due;
         is_fetched.then(|| Want {
             fetch_offset: self.position.next_offset,
             leader_epoch: leader.epoch,

@@ -11,11 +11,14 @@
 //! by the budget, whose leases they carry, and by one trouble per assignment.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
+use crate::budget::Pins;
 use crate::error_code::ErrorCode;
 use crate::name::{BrokerId, TopicPartition};
 
@@ -28,6 +31,8 @@ use super::window::Window;
 /// The state of one fetcher.
 pub(super) struct State {
     pub(super) config: Config,
+    /// Notified when somebody has given back what kept a partition from being fetched.
+    poke: Arc<Notify>,
     pub(super) partitions: BTreeMap<TopicPartition, Partition>,
     pub(super) links: BTreeMap<BrokerId, Link>,
     next_generation: u64,
@@ -86,9 +91,10 @@ pub(super) struct Claim {
 }
 
 impl State {
-    pub(super) fn new(config: Config, seed: u64) -> Self {
+    pub(super) fn new(config: Config, poke: Arc<Notify>, seed: u64) -> Self {
         Self {
             config,
+            poke,
             partitions: BTreeMap::new(),
             links: BTreeMap::new(),
             next_generation: 0,
@@ -111,7 +117,8 @@ impl State {
         let generation = self.next_generation;
         let (initial, max) = self.config.backoff;
         let backoff = Backoff::with_seed(initial, max, self.seed.wrapping_add(generation));
-        let entry = Partition::new(generation, position, backoff);
+        let pins = Pins::new(self.config.pinned_bytes_max, Arc::clone(&self.poke));
+        let entry = Partition::new(generation, position, backoff, Arc::new(pins));
         self.partitions.insert(partition.clone(), entry);
         self.attention.insert(partition.clone());
         self.is_new = true;

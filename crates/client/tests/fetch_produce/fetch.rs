@@ -394,6 +394,38 @@ async fn memory_stays_within_the_budget_whatever_the_number_of_partitions() {
 }
 
 #[tokio::test]
+async fn a_partition_whose_data_nobody_frees_does_not_keep_the_memory_of_the_others() {
+    let cluster = Cluster::builder().topic(TOPIC, 20).start().await.expect("starts");
+    let value = "x".repeat(1_000);
+    for number in 0..20 {
+        for _ in 0..200 {
+            let record = Record::value(value.clone());
+            cluster.produce_direct(TOPIC, number, BatchBuilder::new([record])).expect("written");
+        }
+    }
+    let budget = Budget::new(200_000);
+    let config = Config { fetch_bytes_max: 40_000, partition_bytes_max: 2_000, ..fetching() };
+    let fetcher = Fetcher::new(client(&cluster).await, config, budget);
+    from_zero(&fetcher, 20);
+    let (mut stuck, mut records) = (Vec::new(), 0);
+    while records < 19 * 200 {
+        let fetched = fetched(&fetcher).await;
+        if fetched.partition == partition(0) {
+            stuck.push(fetched);
+        } else {
+            records += values(&fetched.entries).len();
+        }
+    }
+    let count = |stuck: &[Fetched]| stuck.iter().map(|f| values(&f.entries).len()).sum::<usize>();
+    let mut found = count(&stuck);
+    assert!(found < 200, "the stuck one has not been read on");
+    stuck.clear();
+    while found < 200 {
+        found += values(&fetched(&fetcher).await.entries).len();
+    }
+}
+
+#[tokio::test]
 async fn nothing_more_is_fetched_while_nobody_takes_what_there_is() {
     let cluster = cluster(1).await;
     let value = "x".repeat(10_000);

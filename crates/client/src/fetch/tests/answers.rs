@@ -1,5 +1,6 @@
 //! What answers do to the state, in virtual time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -60,7 +61,11 @@ impl World {
     /// Two partitions, led by one broker, at offset 0.
     fn new(config: Config) -> Self {
         let now = crate::clock::now();
-        let mut world = Self { state: State::new(config, 1), now, budget: Budget::new(usize::MAX) };
+        let mut world = Self {
+            state: State::new(config, Arc::default(), 1),
+            now,
+            budget: Budget::new(usize::MAX),
+        };
         for number in 0..2 {
             world.state.assign(&name(number), Position::at(0));
             world.state.handle_seen(now, &name(number), led_by(BROKER, 5));
