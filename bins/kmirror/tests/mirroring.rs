@@ -58,10 +58,19 @@ impl Pair {
     }
 
     fn mirror_maker(&self, arguments: &[&str]) -> Command {
+        self.mirror("testtopic", arguments)
+    }
+
+    /// Mirrors the topic `other` until it is caught up.
+    fn mirror_other(&self, arguments: &[&str]) -> Command {
+        self.mirror("other", &[&["--until-caught-up"], arguments].concat())
+    }
+
+    fn mirror(&self, topic: &str, arguments: &[&str]) -> Command {
         let mut command = kmirror();
         command.current_dir(self.files.path()).arg("kafka.tools.MirrorMaker");
         command.args(["--consumer.config", "consumer.properties"]);
-        command.args(["--producer.config", "producer.properties", "--whitelist", "testtopic"]);
+        command.args(["--producer.config", "producer.properties", "--whitelist", topic]);
         command.args(arguments);
         command
     }
@@ -213,6 +222,60 @@ fn a_second_signal_ends_at_once_and_loses_nothing() {
     assert_eq!(mirrored, pair.values(&pair.source, "testtopic"));
 }
 
+/// A pair whose position was overtaken: offsets 20 to 29 of `other` were never mirrored and are gone.
+fn overtaken(name: &str) -> Pair {
+    let pair = Pair::start(name);
+    pair.produce("other", 0..20);
+    let mirrored = finish(pair.mirror_other(&[]).spawn().unwrap());
+    assert_eq!(mirrored.code, 0, "{}", mirrored.stderr);
+    pair.produce("other", 20..40);
+    pair.source.cluster.delete_records("other", 0, 30).unwrap();
+    pair
+}
+
+#[test]
+fn records_lost_to_retention_stop_the_drop_in_with_the_exact_range() {
+    let pair = overtaken("lost");
+    let ran = finish(pair.mirror_other(&[]).spawn().unwrap());
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("offsets 20 to 29 are gone"), "{}", ran.stderr);
+    assert_eq!(pair.destination.values("other").len(), 20);
+}
+
+#[test]
+fn a_reset_that_the_file_names_goes_on_past_lost_records_and_names_them() {
+    let pair = overtaken("reset");
+    let servers = pair.source.cluster.bootstrap();
+    let reset = "auto.offset.reset=earliest";
+    let file = format!("bootstrap.servers={servers}\ngroup.id=g\n{reset}\n");
+    pair.write("consumer.properties", &file);
+    let ran = finish(pair.mirror_other(&[]).spawn().unwrap());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(pair.destination.values("other").len(), 30);
+    assert!(ran.stderr.contains("kmirror::ledger"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("offsets 20 to 29 are gone"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_partition_that_stopped_alone_is_named_by_the_exit_code() {
+    let pair = overtaken("alone");
+    let file = pair.write(
+        "kmirror.toml",
+        &format!(
+            "[clusters.a]\nbootstrap = \"{}\"\n[clusters.b]\nbootstrap = \"{}\"\n\
+             [[flows]]\nsource = \"a\"\ndestination = \"b\"\ntopics = \"other|testtopic\"\n\
+             group = \"g\"\nuntil_caught_up = true\n",
+            pair.source.cluster.bootstrap(),
+            pair.destination.cluster.bootstrap()
+        ),
+    );
+    pair.produce("testtopic", 0..10);
+    let ran = finish(kmirror().arg("run").arg(file).spawn().unwrap());
+    assert_eq!(ran.code, 4, "{}", ran.stderr);
+    assert!(ran.stderr.contains("other-0: offsets 20 to 29 are gone"), "{}", ran.stderr);
+    pair.assert_mirrored("testtopic", 10);
+}
+
 #[test]
 fn a_cluster_is_not_mirrored_onto_itself() {
     let pair = Pair::start("same");
@@ -229,6 +292,8 @@ fn the_demonstration_verifies_every_record_and_finds_a_lost_one() {
         finish(kmirror().args(["demo", "--records", "6000"]).args(arguments).spawn().unwrap())
     };
     let told = demo(&[]).succeeded();
+    assert!(told.contains("verified 6000 records"), "{told}");
+    let told = demo(&["--faults"]).succeeded();
     assert!(told.contains("verified 6000 records"), "{told}");
     let tampered = demo(&["--tamper"]);
     assert_eq!(tampered.code, 3, "{}{}", tampered.stdout, tampered.stderr);

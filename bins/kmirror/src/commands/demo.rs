@@ -5,6 +5,7 @@ mod load;
 mod pipe;
 mod verify;
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
@@ -53,6 +54,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = parse_duration)]
     timeout: Duration,
 
+    /// Stop and start the brokers of both clusters, one after the other, all the while
+    #[arg(long)]
+    faults: bool,
+
     /// Lose one record at the destination, to see the check find it
     #[arg(long)]
     tamper: bool,
@@ -65,6 +70,7 @@ const EXAMPLES: &str = "\
 Examples:
   kmirror demo
   kmirror demo --records 500000 --streams 4
+  kmirror demo --faults
   kmirror demo --tamper; echo $?      # the check fails: exit code 3";
 
 /// Runs the demonstration.
@@ -81,8 +87,17 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             built = build(args, &source, &destination) => built?,
             _ = signals.next() => return Ok(()),
         };
-        let report = mirror_all(args, signals, &source, mirror).await?;
+        let stops = Cell::new(0);
+        let report = tokio::select! {
+            ended = mirror_all(args, signals, &source, mirror) => ended?,
+            failure = stop_brokers(args.faults, [&source, &destination], &stops) => {
+                return Err(failure);
+            }
+        };
         tell(&report)?;
+        if args.faults {
+            output::line(format_args!("brokers stopped meanwhile: {}", stops.get()))?;
+        }
         if args.tamper {
             pipe::lose_a_record(&destination)?;
         }
@@ -100,6 +115,34 @@ async fn build(args: &Args, source: &Cluster, destination: &Cluster) -> Result<S
     let mirror = Mirror::build(config).await.map_err(Failure::runtime)?;
     Ok(Shared::new(vec![Named { name: "demo".to_owned(), mirror }]))
 }
+
+/// Stops and starts one broker after the other for ever; gives back only why that failed.
+async fn stop_brokers(wanted: bool, clusters: [&Cluster; 2], stops: &Cell<u32>) -> Failure {
+    loop {
+        for broker in 1..=3 {
+            for cluster in clusters {
+                if !wanted {
+                    return std::future::pending().await;
+                }
+                clock::sleep(BROKER_UP).await;
+                if let Err(error) = cluster.stop_broker(broker) {
+                    return Failure::runtime(error);
+                }
+                stops.set(stops.get() + 1);
+                clock::sleep(BROKER_DOWN).await;
+                if let Err(error) = cluster.start_broker(broker).await {
+                    return Failure::runtime(error);
+                }
+            }
+        }
+    }
+}
+
+/// How long all brokers run between two stops.
+const BROKER_UP: Duration = Duration::from_millis(200);
+
+/// How long a stopped broker stays away.
+const BROKER_DOWN: Duration = Duration::from_millis(300);
 
 async fn mirror_all(
     args: &Args,

@@ -141,6 +141,11 @@ impl Args {
                             .with_help("say --if-not-exists where that is fine"));
                     }
                 }
+                Err(error) if self.partitions.is_none() || self.replication_factor.is_none() => {
+                    return Err(Failure::runtime(error).with_help(
+                        "brokers before 2.4 have to be told --partitions and --replication-factor",
+                    ));
+                }
                 Err(error) => return Err(Failure::runtime(error)),
             }
         }
