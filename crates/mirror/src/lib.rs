@@ -1,6 +1,6 @@
 //! Mirrors Kafka topics from a *source* cluster to a *destination* cluster, continuously or until
-//! caught up, batch by batch: what may pass goes through with its 61-byte header patched, compressed
-//! as its producer made it, its checksum still that of its producer.
+//! caught up, batch by batch: what may pass goes through with its 61-byte header patched,
+//! compressed as its producer made it, its checksum still that of its producer.
 //!
 //! # Start here
 //!

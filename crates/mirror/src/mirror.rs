@@ -217,9 +217,15 @@ impl Watched<'_> {
                         Ending::Running | Ending::Draining => trigger.drain(),
                     }
                 }
-                () = clock::sleep(STATUS_INTERVAL) => self.tick(streams),
+                () = clock::sleep(self.interval()) => self.tick(streams),
             }
         }
+    }
+
+    /// How often the status is renewed: less often the more there is to read.
+    fn interval(&self) -> Duration {
+        let partitions = self.mirror.status.borrow().partitions.len();
+        STATUS_INTERVAL * (1 + u32::try_from(partitions / 1_000).unwrap_or(u32::MAX).min(16))
     }
 
     fn tick(&mut self, streams: &Streams) {
@@ -258,7 +264,7 @@ impl Drop for AbortOnDrop<'_> {
     }
 }
 
-/// How often the status is renewed.
+/// How often the status of few partitions is renewed.
 const STATUS_INTERVAL: Duration = Duration::from_millis(250);
 
 async fn connect(end: End, config: kmirror_client::Config) -> Result<Client, Error> {

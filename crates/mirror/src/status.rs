@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::error::Halt;
 use crate::flow::Way;
-use crate::metrics::{Counter, Metric, Metrics};
+use crate::metrics::{Counter, Gauge, Metric, Metrics, Seconds};
 
 /// The mirror at one moment.
 #[derive(Debug, Clone, Serialize)]
@@ -206,9 +206,18 @@ pub struct Cell {
     bytes: Counter,
     records: Counter,
     batches: Counter,
+    gauges: Gauges,
     ways: Vec<(AtomicU64, Counter)>,
     sums: Arc<Sums>,
     state: Mutex<Shown>,
+}
+
+/// The gauges of a partition, which the supervisor sets.
+#[derive(Debug)]
+struct Gauges {
+    next_offset: Gauge,
+    lag_records: Gauge,
+    lag_seconds: Seconds,
 }
 
 /// What a partition does, as it is shown.
@@ -272,6 +281,7 @@ impl Cell {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Reads it, and brings its gauges up to date.
     fn snapshot(&self, now_unix_ms: i64) -> Partition {
         let Shown { state, why, .. } = self.shown().clone();
         let next_offset = self.next_offset.load(Ordering::Relaxed);
@@ -280,6 +290,10 @@ impl Cell {
             if high_watermark < 0 { 0 } else { (high_watermark - next_offset).max(0) };
         let newest = self.newest_unix_ms.load(Ordering::Relaxed);
         let behind = lag_records > 0 && newest >= 0;
+        let lag_seconds = if behind { (now_unix_ms - newest).max(0) as f64 / 1000.0 } else { 0.0 };
+        self.gauges.next_offset.set(next_offset);
+        self.gauges.lag_records.set(lag_records);
+        self.gauges.lag_seconds.set(lag_seconds);
         Partition {
             topic: Arc::clone(&self.partition.topic),
             partition: self.partition.partition,
@@ -290,7 +304,7 @@ impl Cell {
             committed_offset: self.committed_offset.load(Ordering::Relaxed),
             high_watermark,
             lag_records,
-            lag_seconds: if behind { (now_unix_ms - newest).max(0) as f64 / 1000.0 } else { 0.0 },
+            lag_seconds,
             bytes: self.bytes.get(),
             records: self.records.get(),
             paths: paths(self.ways.iter().map(|(own, _)| own.load(Ordering::Relaxed))),
@@ -329,7 +343,8 @@ impl Board {
     pub(crate) fn begin(&self, partition: &TopicPartition, stream: usize) -> Arc<Cell> {
         let metrics = &self.metrics;
         let number = partition.partition.to_string();
-        let of = |metric| metrics.counter(metric, [&*partition.topic, &number]);
+        let values = [&*partition.topic, &number];
+        let of = |metric| metrics.counter(metric, values);
         let way = |way: &Way| {
             let values = [&*partition.topic, way.path().name(), way.reason()];
             (AtomicU64::new(0), metrics.counter(Metric::RouteBatches, values))
@@ -346,6 +361,11 @@ impl Board {
             bytes: of(Metric::ProduceBytes),
             records: of(Metric::ProduceRecords),
             batches: of(Metric::ProduceBatches),
+            gauges: Gauges {
+                next_offset: metrics.gauge(Metric::CommitNextOffset, values),
+                lag_records: metrics.gauge(Metric::CommitLagRecords, values),
+                lag_seconds: metrics.seconds(Metric::CommitLagSeconds, values),
+            },
             ways: Way::ALL.iter().map(way).collect(),
             sums: Arc::clone(&self.sums),
             state: Mutex::new(Shown { state: State::Waiting, why: None, halt: None }),
@@ -431,11 +451,6 @@ impl Board {
         let mut states = BTreeMap::new();
         for partition in partitions {
             *states.entry(partition.state).or_insert(0_i64) += 1;
-            let number = partition.partition.to_string();
-            let values = [&*partition.topic, &number];
-            self.metrics.gauge(Metric::CommitNextOffset, values).set(partition.next_offset);
-            self.metrics.gauge(Metric::CommitLagRecords, values).set(partition.lag_records);
-            self.metrics.seconds(Metric::CommitLagSeconds, values).set(partition.lag_seconds);
         }
         for state in State::ALL {
             let count = states.get(&state).copied().unwrap_or(0);

@@ -9,16 +9,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use kmirror_client::admin::Admin;
+use kmirror_client::backoff::Backoff;
 use kmirror_client::budget::Budget;
 use kmirror_client::produce::{self, BatchProducer};
-use kmirror_client::{Client, Lane};
+use kmirror_client::{Client, Lane, clock};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, Ownership};
 use crate::control::plan::Plan;
 use crate::control::topics::Topics;
-use crate::error::{End, Error};
+use crate::error::{End, Error, chain};
 use crate::positions::{Group, Keeper, Reader};
 use crate::shutdown::{Phase, Shutdown, Trigger};
 use crate::stage::assign::Assign;
@@ -181,9 +182,6 @@ async fn assemble(
     is_settled: Arc<AtomicBool>,
 ) -> Result<Stream, Error> {
     let Common { config, board, budget, mut plans, .. } = common;
-    let connect = |end, config| async move {
-        Client::connect(config).await.map_err(|source| Error::Cluster { end, source })
-    };
     let (source, destination) = futures::future::try_join(
         connect(End::Source, config.source.clone()),
         connect(End::Destination, config.destination.clone()),
@@ -224,6 +222,22 @@ async fn assemble(
         config,
         board,
     }))
+}
+
+/// A client of its own for a stream. Both clusters answered when the mirror was built, so what may
+/// pass is waited for.
+async fn connect(end: End, config: kmirror_client::Config) -> Result<Client, Error> {
+    let mut backoff = Backoff::new(config.backoff_initial, config.backoff_max);
+    loop {
+        match Client::connect(config.clone()).await {
+            Ok(client) => return Ok(client),
+            Err(source) if source.is_retryable() => {
+                tracing::warn!(%end, error = chain(&source), "not connected");
+                clock::sleep(backoff.next_delay()).await;
+            }
+            Err(source) => return Err(Error::Cluster { end, source }),
+        }
+    }
 }
 
 fn producer_config(config: &Config, index: usize) -> produce::Config {

@@ -25,6 +25,7 @@ pub(crate) struct Topics {
     memory: Memory,
     traits_at: Option<Instant>,
     known: BTreeSet<Arc<str>>,
+    absences: Absences,
     plans: watch::Sender<Arc<Plan>>,
     metrics: Arc<Metrics>,
     cluster_ids: [Option<Arc<str>>; 2],
@@ -53,6 +54,7 @@ impl Topics {
             memory,
             traits_at: None,
             known,
+            absences: Absences::default(),
             plans,
             metrics,
             cluster_ids,
@@ -96,7 +98,7 @@ impl Topics {
         Ok(())
     }
 
-    async fn list(&self) -> Result<(Listing, Listing), (End, String)> {
+    async fn list(&mut self) -> Result<(Listing, Listing), (End, String)> {
         let fresh = |end, client: Client| async move {
             let view = client.refresh(client.view().generation).await;
             view.map_err(|error| (end, chain(&error)))
@@ -106,7 +108,9 @@ impl Topics {
             fresh(End::Destination, self.destination.clone()),
         )
         .await?;
-        Ok((listing(&source), listing(&destination)))
+        let mut listed = listing(&source);
+        self.absences.steady(&source, &mut listed);
+        Ok((listed, listing(&destination)))
     }
 
     /// Reads the configurations of topics that are new here, and of all of them now and then. What
@@ -236,6 +240,40 @@ impl Topics {
     }
 }
 
+/// Source topics that were there a moment ago. A topic whose leader is being elected, or that one
+/// answer leaves out, is not gone: believing so would make the whole group rebalance.
+#[derive(Debug, Default)]
+struct Absences {
+    last: Listing,
+    looks: BTreeMap<Arc<str>, u32>,
+}
+
+/// How many looks in a row a topic has to be missing before it is believed to be gone.
+const ABSENT_LOOKS: u32 = 3;
+
+impl Absences {
+    /// Puts back what is missing from `listed` for too short a time.
+    fn steady(&mut self, view: &View, listed: &mut Listing) {
+        for (name, last) in &self.last {
+            if listed.contains_key(name) {
+                self.looks.remove(name);
+                continue;
+            }
+            let looks = self.looks.entry(Arc::clone(name)).or_default();
+            *looks += 1;
+            let is_known = view.topic(name).is_some_and(|topic| {
+                topic.error != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+                    && topic.error != ErrorCode::TOPIC_AUTHORIZATION_FAILED
+            });
+            if is_known || *looks < ABSENT_LOOKS {
+                listed.insert(Arc::clone(name), last.clone());
+            }
+        }
+        self.looks.retain(|name, _| listed.contains_key(name));
+        self.last.clone_from(listed);
+    }
+}
+
 /// Settings that say where replicas are, or that the destination decides for itself: MirrorMaker
 /// 2's `config.properties.exclude`.
 const NOT_COPIED: [&str; 6] = [
@@ -295,3 +333,30 @@ async fn traits(client: &Client, topics: &[Arc<str>]) -> BTreeMap<Arc<str>, Trai
 }
 
 type Entries = BTreeMap<String, ConfigEntry>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_one_answer_leaves_out_is_not_gone() {
+        let name: Arc<str> = "orders".into();
+        let topic = Listed {
+            name: Arc::clone(&name),
+            partitions: 4,
+            internal: false,
+            replication_factor: 1,
+        };
+        let full = Listing::from([(Arc::clone(&name), topic)]);
+        let mut absences = Absences::default();
+        let mut look = |listed: &Listing| {
+            let mut listed = listed.clone();
+            absences.steady(&View::default(), &mut listed);
+            listed.len()
+        };
+        let empty = Listing::new();
+        let seen = [look(&full), look(&empty), look(&empty), look(&full), look(&empty)];
+        assert_eq!(seen, [1, 1, 1, 1, 1]);
+        assert_eq!([look(&empty), look(&empty), look(&full)], [1, 0, 1]);
+    }
+}

@@ -78,6 +78,7 @@ pub(crate) struct Stream {
     subscribed: BTreeSet<Arc<str>>,
     generation: u64,
     next_commit: Instant,
+    next_judgement: Instant,
     was_assigned: bool,
     is_settled: Arc<std::sync::atomic::AtomicBool>,
     counts: Counts,
@@ -133,6 +134,7 @@ impl Stream {
         Stream {
             lookup: Lookup::new(parts.admin, parts.reader, &parts.config),
             next_commit: clock::now() + parts.config.commit_interval,
+            next_judgement: clock::now(),
             config: parts.config,
             board: parts.board,
             index: parts.index,
@@ -164,7 +166,13 @@ impl Stream {
             match turn {
                 Turn::Drain => return self.drain(shutdown).await,
                 Turn::Abort => return Ok(self.unfinished()),
-                turn => self.take(turn).await?,
+                turn => {
+                    if let Err(error) = self.take(turn).await {
+                        // Others need not wait for the session to time out.
+                        self.assign.leave().await;
+                        return Err(error);
+                    }
+                }
             }
         }
     }
@@ -207,7 +215,8 @@ impl Stream {
 
     fn next_tick(&self) -> Instant {
         let deadlines = self.leavings.iter().map(Leaving::deadline);
-        deadlines.chain([self.next_commit]).min().unwrap_or(self.next_commit)
+        let judgement = self.config.until_caught_up.then_some(self.next_judgement);
+        deadlines.chain(judgement).fold(self.next_commit, Instant::min)
     }
 
     /// What the group, or the plan, changed.
@@ -318,12 +327,20 @@ impl Stream {
     /// A stretch of a partition: routes it and hands it to the produce stage.
     fn take_fetched(&mut self, fetched: Fetched) -> Result<(), Error> {
         let Some(owned) = self.owned.get_mut(&fetched.partition) else { return Ok(()) };
-        // After a rewind, an answer to what was asked before it may still come.
-        let is_current = fetched.fetch_offset == owned.tracker.routed();
-        let (Phase::Flowing, Some(route), true) = (owned.phase, owned.route.clone(), is_current)
-        else {
+        let (Phase::Flowing, Some(route)) = (owned.phase, owned.route.clone()) else {
             return Ok(());
         };
+        if fetched.fetch_offset != owned.tracker.routed() {
+            // The fetcher drops what was asked for before a rewind, so this should not be. Were it
+            // let through, records would be skipped or out of order.
+            let (partition, wanted) = (fetched.partition, owned.tracker.routed());
+            tracing::warn!(%partition, wanted, found = fetched.fetch_offset, "fetched elsewhere");
+            self.fetch.begin(&partition, Position::at(wanted));
+            return Ok(());
+        }
+        if std::mem::take(&mut owned.is_source_troubled) {
+            owned.cell().set_state(State::Running, None);
+        }
         owned.cell().high_watermark.store(fetched.high_watermark, Ordering::Relaxed);
         owned.leader_epoch = fetched.leader_epoch.or(owned.leader_epoch);
         let bytes: usize = fetched.entries.iter().map(Entry::len_bytes).sum();

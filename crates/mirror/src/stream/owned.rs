@@ -36,6 +36,8 @@ pub(super) struct Owned {
     /// The end of the log when it was assigned: where `until_caught_up` stops.
     pub(super) end_at_start: i64,
     pub(super) is_paused: bool,
+    /// The source was in trouble when it was last asked.
+    pub(super) is_source_troubled: bool,
     /// Lanes of the destination's partitions, by number.
     pub(super) lanes: Vec<Option<usize>>,
 }
@@ -74,6 +76,7 @@ impl Owned {
             committed: None,
             end_at_start: 0,
             is_paused: false,
+            is_source_troubled: false,
             lanes: Vec::new(),
         }
     }

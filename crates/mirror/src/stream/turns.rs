@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use kmirror_client::TopicPartition;
 use kmirror_client::clock;
@@ -17,6 +18,9 @@ use crate::positions::{Positions, Written};
 use crate::stage::commit::Span;
 use crate::stage::fetch::{self, Remedy};
 use crate::status::State;
+
+/// How often a stream that is to end once caught up looks at all its partitions.
+const JUDGEMENT_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Stream {
     pub(super) fn take_produced(&mut self, produced: Produced) -> Result<(), Error> {
@@ -71,11 +75,13 @@ impl Stream {
         }
         let position = owned.position();
         owned.rewind(position, generation);
-        owned.cell().set_state(State::Retrying, Some(why));
+        let is_read = owned.phase == Phase::Flowing;
+        if is_read {
+            owned.cell().set_state(State::Retrying, Some(why));
+        }
         let number = life.partition.partition.to_string();
         let values = [&*life.partition.topic, &number];
         self.board.metrics().counter(Metric::ProduceRestarts, values).inc();
-        let is_read = owned.phase == Phase::Flowing;
         self.produce.forget(life);
         self.fetch.end(&life.partition);
         if is_read {
@@ -99,6 +105,7 @@ impl Stream {
         match fetch::remedy(trouble, position, &self.config) {
             Remedy::Halt(halt) => return self.halt(partition, halt),
             Remedy::Retry => {
+                owned.is_source_troubled = true;
                 owned.cell().set_state(State::Retrying, Some(trouble.to_string()));
                 tracing::warn!(%partition, error = %trouble, "source partition in trouble");
                 let (partition, generation) = (partition.clone(), owned.life.generation);
@@ -202,10 +209,12 @@ impl Stream {
     }
 
     /// Whether this stream has nothing left to do when it is to end once caught up.
-    pub(super) fn judge_settled(&self) {
-        if !self.config.until_caught_up {
+    pub(super) fn judge_settled(&mut self) {
+        let now = clock::now();
+        if !self.config.until_caught_up || now < self.next_judgement {
             return;
         }
+        self.next_judgement = now + JUDGEMENT_INTERVAL;
         let refused = |partition: &TopicPartition| {
             let plan = self.plans.borrow();
             plan.topics.get(&partition.topic).is_some_and(|topic| topic.is_refused())
