@@ -131,23 +131,13 @@ impl MirrorMaker {
     pub fn start(&self) -> Kmirror {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (consumer, producer) = self.write(directory.path());
-        let log = directory.path().join("log");
-        let open = || File::options().create(true).append(true).open(&log).expect("a log file");
-        let child = Command::new(binary())
-            .arg("mirror-maker")
-            .arg("--consumer.config")
-            .arg(consumer)
-            .arg("--producer.config")
-            .arg(producer)
-            .args(["--whitelist", &self.whitelist])
-            .args(["--num.streams", &self.streams.to_string()])
-            .args(&self.flags)
-            .stdin(Stdio::null())
-            .stdout(open())
-            .stderr(open())
-            .spawn()
-            .expect("kmirror starts");
-        Kmirror { child, directory, ended: false }
+        let mut command = Command::new(binary());
+        command.arg("mirror-maker");
+        command.arg("--consumer.config").arg(consumer);
+        command.arg("--producer.config").arg(producer);
+        command.args(["--whitelist", &self.whitelist]);
+        command.args(["--num.streams", &self.streams.to_string()]).args(&self.flags);
+        Kmirror::start(command, directory)
     }
 
     fn write(&self, directory: &Path) -> (PathBuf, PathBuf) {
@@ -163,6 +153,53 @@ impl MirrorMaker {
     }
 }
 
+/// `kmirror run` with a file of one flow.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    lines: Vec<String>,
+}
+
+impl Flow {
+    /// From the source to the destination of `pair`, in consumer group `group`.
+    #[must_use]
+    pub fn new(pair: &Pair, group: &str, topics: &str) -> Self {
+        let (source, destination) = (&pair.source.bootstrap, &pair.destination.bootstrap);
+        let lines = [
+            "[clusters.source]".to_owned(),
+            format!("bootstrap = '{source}'"),
+            "[clusters.destination]".to_owned(),
+            format!("bootstrap = '{destination}'"),
+            "[[flows]]".to_owned(),
+            "source = 'source'".to_owned(),
+            "destination = 'destination'".to_owned(),
+            format!("topics = '{topics}'"),
+            format!("group = '{group}'"),
+        ];
+        Self { lines: lines.to_vec() }
+    }
+
+    /// The same with one more option; `value` is written as TOML.
+    #[must_use]
+    pub fn with(mut self, option: &str, value: &str) -> Self {
+        self.lines.push(format!("{option} = {value}"));
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(&self) -> Kmirror {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("kmirror.toml");
+        fs::write(&file, self.lines.join("\n") + "\n").expect("a configuration file");
+        let mut command = Command::new(binary());
+        command.arg("run").arg(file);
+        Kmirror::start(command, directory)
+    }
+}
+
 /// A running kmirror.
 #[derive(Debug)]
 pub struct Kmirror {
@@ -172,6 +209,14 @@ pub struct Kmirror {
 }
 
 impl Kmirror {
+    fn start(mut command: Command, directory: tempfile::TempDir) -> Self {
+        let log = directory.path().join("log");
+        let open = || File::options().create(true).append(true).open(&log).expect("a log file");
+        command.stdin(Stdio::null()).stdout(open()).stderr(open());
+        let child = command.spawn().expect("kmirror starts");
+        Self { child, directory, ended: false }
+    }
+
     /// What it printed so far.
     #[must_use]
     pub fn log(&self) -> String {
@@ -191,7 +236,7 @@ impl Kmirror {
     ///
     /// # Panics
     /// When it does not end in time.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub fn terminate(&mut self) -> ExitStatus {
         self.assert_running();
         self.signal("TERM");
         self.wait()
@@ -201,14 +246,14 @@ impl Kmirror {
     ///
     /// # Panics
     /// When it does not end in time.
-    pub fn interrupt(mut self) -> ExitStatus {
+    pub fn interrupt(&mut self) -> ExitStatus {
         self.assert_running();
         self.signal("INT");
         self.wait()
     }
 
     /// Ends it at once (SIGKILL).
-    pub fn kill(mut self) {
+    pub fn kill(&mut self) {
         self.signal("KILL");
         self.wait();
     }

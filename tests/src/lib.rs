@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub use clusters::{End, Pair};
 pub use java::Java;
-pub use kmirror::{Kmirror, MirrorMaker};
+pub use kmirror::{Flow, Kmirror, MirrorMaker};
 pub use records::Record;
 
 /// How long anything may take before a test gives up on it. Generous, because the machines that

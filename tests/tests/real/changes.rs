@@ -20,7 +20,7 @@ fn a_topic_and_partitions_that_come_later_are_mirrored_from_their_first_record()
     java.create(&pair().source, &first, 1, &[]);
     java.produce(&pair().source, &first, &[], &records(0, 10));
     let pattern = format!("{prefix}-.*");
-    let mirror = MirrorMaker::new(pair(), &unique("changes"), &pattern)
+    let mut mirror = MirrorMaker::new(pair(), &unique("changes"), &pattern)
         .with_consumer("metadata.max.age.ms", "2000")
         .start();
     arrived(&mut java, pair(), &first, 10);
@@ -54,7 +54,7 @@ fn a_topic_that_is_deleted_at_the_source_does_not_hold_up_the_others() {
         java.produce(&pair().source, topic, &[], &records(0, 10));
     }
     let group = unique("changes");
-    let mirror = MirrorMaker::new(pair(), &group, &format!("{prefix}-.*"))
+    let mut mirror = MirrorMaker::new(pair(), &group, &format!("{prefix}-.*"))
         .with_consumer("metadata.max.age.ms", "2000")
         .with_flag("--offset.commit.interval.ms", "500")
         .start();

@@ -21,7 +21,11 @@ const PARTITIONS: i32 = 3;
 fn mirror_and_compare(java: &mut Java, topics: &[String]) {
     let pair = pair();
     let whitelist = topics.join("|");
-    let mirror = MirrorMaker::new(pair, &unique("fidelity"), &whitelist).with_streams(2).start();
+    // MirrorMaker reads what is not committed unless it is told otherwise.
+    let mut mirror = MirrorMaker::new(pair, &unique("fidelity"), &whitelist)
+        .with_streams(2)
+        .with_consumer("isolation.level", pair.source.isolation())
+        .start();
     for topic in topics {
         let source = java.dump(&pair.source, topic);
         assert!(!source.is_empty(), "{topic} has records");

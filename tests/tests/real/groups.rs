@@ -33,11 +33,11 @@ fn two_instances_share_and_one_takes_over_when_the_other_stops() {
         let (topic, load) = (topic.clone(), load.clone());
         thread::spawn(move || Java::start().load(&pair().source, &topic, &[], &load))
     };
-    let first = maker.start();
+    let mut first = maker.start();
     eventually("one member with all partitions", || {
         (java.members(&pair().source, &group) == [8]).then_some(())
     });
-    let second = maker.start();
+    let mut second = maker.start();
     eventually("two members with four partitions each", || {
         (sorted(java.members(&pair().source, &group)) == [4, 4]).then_some(())
     });
@@ -61,7 +61,7 @@ fn a_java_consumer_in_the_same_group_gets_its_share_and_gives_it_back() {
     let mut java = Java::start();
     let (topic, group) = (unique("mixed"), unique("mixed"));
     java.create(&pair().source, &topic, PARTITIONS, &[]);
-    let mirror = MirrorMaker::new(pair(), &group, &topic).start();
+    let mut mirror = MirrorMaker::new(pair(), &group, &topic).start();
     eventually("the mirror with all partitions", || {
         (java.members(&pair().source, &group) == [8]).then_some(())
     });
@@ -92,7 +92,7 @@ fn positions_are_committed_to_the_group_for_other_tools_to_read() {
         .map(|number: i32| Record::new("k", &number.to_string()).to(number % 2).at(1))
         .collect();
     java.produce(&pair().source, &topic, &[], &records);
-    let mirror = MirrorMaker::new(pair(), &group, &topic).start();
+    let mut mirror = MirrorMaker::new(pair(), &group, &topic).start();
     arrived(&mut java, pair(), &topic, 100);
     assert!(mirror.terminate().success());
     let committed = java.committed(&pair().source, &group, &topic);

@@ -1,6 +1,6 @@
 //! What cannot be mirrored stops its own partition, loudly, with the offsets; the others flow.
 
-use kmirror_tests::{Java, MirrorMaker, Record, clusters::pair, eventually, unique};
+use kmirror_tests::{Flow, Java, MirrorMaker, Record, clusters::pair, eventually, unique};
 
 use crate::arrived;
 
@@ -20,8 +20,8 @@ fn a_position_that_retention_overtook_stops_that_partition_and_names_what_is_los
     for partition in [0, 1] {
         java.produce(&pair().source, &topic, &[], &records(partition, 0..100));
     }
-    let maker = MirrorMaker::new(pair(), &group, &topic);
-    let mirror = maker.start();
+    let flow = Flow::new(pair(), &group, &topic);
+    let mut mirror = flow.start();
     arrived(&mut java, pair(), &topic, 200);
     assert!(mirror.terminate().success());
 
@@ -29,7 +29,7 @@ fn a_position_that_retention_overtook_stops_that_partition_and_names_what_is_los
         java.produce(&pair().source, &topic, &[], &records(partition, 100..200));
     }
     java.truncate(&pair().source, &topic, 0, 150);
-    let mirror = maker.start();
+    let mut mirror = flow.start();
     arrived(&mut java, pair(), &topic, 300);
     let told = eventually("the log names the lost range", || {
         let log = mirror.log();
@@ -56,7 +56,7 @@ fn a_record_too_large_for_the_destination_stops_its_partition_alone() {
     java.produce(&pair().source, &topic, &config, &[large]);
     java.produce(&pair().source, &topic, &config, &records(0, 10..20));
     java.produce(&pair().source, &topic, &config, &records(1, 0..100));
-    let mirror = MirrorMaker::new(pair(), &unique("oversize"), &topic).start();
+    let mut mirror = Flow::new(pair(), &unique("oversize"), &topic).start();
     arrived(&mut java, pair(), &topic, 110);
     let told = eventually("the log names the record", || {
         let log = mirror.log();
@@ -87,10 +87,36 @@ fn a_batch_too_large_for_the_destination_is_divided() {
         ("buffer.memory", "64000000"),
     ];
     java.produce(&pair().source, &topic, &config, &records);
-    let mirror = MirrorMaker::new(pair(), &unique("divided"), &topic).start();
+    let mut mirror = MirrorMaker::new(pair(), &unique("divided"), &topic).start();
     arrived(&mut java, pair(), &topic, records.len());
     assert!(mirror.terminate().success());
     let found = java.dump(&pair().destination, &topic);
     let source = java.dump(&pair().source, &topic);
     kmirror_tests::records::assert_same_partitions(&source, &found);
+}
+
+#[test]
+#[ignore = "needs real brokers: cargo xtask test brokers"]
+fn the_drop_in_command_ends_as_mirror_maker_does_when_a_record_cannot_be_sent() {
+    let mut java = Java::start();
+    let topic = unique("abort");
+    java.create(&pair().source, &topic, 1, &[("max.message.bytes", "4000000")]);
+    java.create(&pair().destination, &topic, 1, &[("max.message.bytes", "1000000")]);
+    let large = Record { value: Some(vec![b'x'; 2_000_000]), ..Record::new("large", "") };
+    let config = [("max.request.size", "5000000"), ("batch.size", "0")];
+    java.produce(&pair().source, &topic, &config, &records(0, 0..10));
+    java.produce(&pair().source, &topic, &config, &[large]);
+    java.produce(&pair().source, &topic, &config, &records(0, 10..20));
+
+    let mut mirror = MirrorMaker::new(pair(), &unique("abort"), &topic).start();
+    assert!(!mirror.wait().success());
+    assert!(mirror.log().contains("offset 10"), "the log names the record:\n{}", mirror.log());
+    assert_eq!(java.length(&pair().destination, &topic), 10);
+
+    // Told to go on, it leaves that record out, as MirrorMaker does.
+    let mut mirror = MirrorMaker::new(pair(), &unique("abort"), &topic)
+        .with_flag("--abort.on.send.failure", "false")
+        .start();
+    arrived(&mut java, pair(), &topic, 30);
+    assert!(mirror.terminate().success());
 }

@@ -49,7 +49,8 @@ fn mirror(source: i32, destination: i32, write: impl FnOnce(&mut Java, &str)) {
     java.create(&pair().destination, &topic, destination, &[]);
     write(&mut java, &topic);
     let written = java.dump(&pair().source, &topic);
-    let mirror = MirrorMaker::new(pair(), &unique("partitions"), &topic).with_streams(2).start();
+    let mut mirror =
+        MirrorMaker::new(pair(), &unique("partitions"), &topic).with_streams(2).start();
     arrived(&mut java, pair(), &topic, written.len());
     assert!(mirror.terminate().success());
     let found = java.dump(&pair().destination, &topic);
@@ -108,7 +109,7 @@ fn records_without_keys_are_spread_and_none_is_lost() {
     for part in records.chunks(20) {
         java.produce(&pair().source, &topic, &[], part);
     }
-    let mirror = MirrorMaker::new(pair(), &unique("partitions"), &topic).start();
+    let mut mirror = MirrorMaker::new(pair(), &unique("partitions"), &topic).start();
     arrived(&mut java, pair(), &topic, records.len());
     assert!(mirror.terminate().success());
     let found = java.dump(&pair().destination, &topic);

@@ -54,7 +54,7 @@ fn the_bytes_of_a_batch_pass_untouched_whatever_its_codec() {
         let config = [("compression.type", codec), ("linger.ms", "100"), ("batch.size", "200000")];
         java.produce(&pair().source, &topic, &config, &records);
     }
-    let mirror = MirrorMaker::new(pair(), &unique("passthrough"), &topic).start();
+    let mut mirror = MirrorMaker::new(pair(), &unique("passthrough"), &topic).start();
     arrived(&mut java, pair(), &topic, 5 * records.len());
     assert!(mirror.terminate().success());
     let stored = [&pair().source, &pair().destination].map(|end| end.stored(&topic, 0));

@@ -24,7 +24,7 @@ const FLOWING_AGAIN: Duration = Duration::from_secs(12);
 
 /// Mirrors a steady load while `stop` ends the mirror three times; each time it is started again,
 /// records must flow again soon. Gives how many records arrived more than once.
-fn stop_under_load(stop: impl Fn(Kmirror)) -> usize {
+fn stop_under_load(stop: impl Fn(&mut Kmirror)) -> usize {
     let mut java = Java::start();
     let topic = unique("stops");
     java.create(&pair().source, &topic, 8, &[]);
@@ -43,7 +43,7 @@ fn stop_under_load(stop: impl Fn(Kmirror)) -> usize {
         let before = java.length(&pair().destination, &topic);
         flowing(&mut java, &topic, before, begin);
         thread::sleep(Duration::from_secs(2));
-        stop(mirror);
+        stop(&mut mirror);
         mirror = maker.start();
     }
     load.join().expect("the load is acknowledged by the source");

@@ -26,7 +26,7 @@ fn the_documented_walkthrough_works_step_by_step() {
     create_and_list_the_topic(&mut java, &pair);
 
     let maker = maker(&pair);
-    let mirror = maker.start();
+    let mut mirror = maker.start();
     let mut typed = vec!["this is the first message", "and this the second", "", "the end"];
     type_lines(&pair, &typed);
     arrived(&mut java, &pair, TOPIC, typed.len());
@@ -38,7 +38,7 @@ fn the_documented_walkthrough_works_step_by_step() {
     assert_eq!(read_back(&pair, typed.len()), sorted(&typed));
 
     // Mirroring now and then, as the document says: the second run brings only what is new.
-    let mirror = maker.start();
+    let mut mirror = maker.start();
     type_lines(&pair, &["later"]);
     typed.push("later");
     arrived(&mut java, &pair, TOPIC, typed.len());

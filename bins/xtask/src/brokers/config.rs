@@ -107,13 +107,14 @@ pub(super) fn logging(version: &Version) -> (&'static str, &'static str) {
     }
 }
 
-/// The flag that names such a file to the Java virtual machine.
-pub(super) fn logging_flag(version: &Version, directory: &Path) -> String {
+/// The flags that name such a file, and the level to log at, to the Java virtual machine.
+pub(super) fn logging_flags(version: &Version, directory: &Path, level: &str) -> [String; 2] {
     let path = directory.join(logging(version).0);
-    match version.logging() {
+    let file = match version.logging() {
         Logging::Log4j1 => format!("-Dlog4j.configuration=file:{}", path.display()),
         Logging::Log4j2 => format!("-Dlog4j2.configurationFile={}", path.display()),
-    }
+    };
+    [file, format!("-Dkmirror.level={level}")]
 }
 
 fn render(properties: &BTreeMap<String, String>) -> String {
@@ -126,11 +127,11 @@ fn render(properties: &BTreeMap<String, String>) -> String {
 }
 
 const LOG4J1: &str = "\
-log4j.rootLogger=WARN, stdout
-log4j.appender.stdout=org.apache.log4j.ConsoleAppender
-log4j.appender.stdout.target=System.err
-log4j.appender.stdout.layout=org.apache.log4j.PatternLayout
-log4j.appender.stdout.layout.ConversionPattern=[%d] %p %m (%c)%n
+log4j.rootLogger=${kmirror.level}, stderr
+log4j.appender.stderr=org.apache.log4j.ConsoleAppender
+log4j.appender.stderr.target=System.err
+log4j.appender.stderr.layout=org.apache.log4j.PatternLayout
+log4j.appender.stderr.layout.ConversionPattern=[%d] %p %m (%c)%n
 ";
 
 const LOG4J2: &str = "\
@@ -140,7 +141,7 @@ appender.console.name=STDERR
 appender.console.target=SYSTEM_ERR
 appender.console.layout.type=PatternLayout
 appender.console.layout.pattern=[%d] %p %m (%c)%n
-rootLogger.level=WARN
+rootLogger.level=${sys:kmirror.level}
 rootLogger.appenderRef.stderr.ref=STDERR
 ";
 

@@ -105,7 +105,7 @@ impl Jars {
         let mut command = Command::new(process::java());
         command.args(self.version.jvm_flags()).arg(format!("-Xmx{heap}"));
         command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
-        command.arg(config::logging_flag(&self.version, &self.directory));
+        command.args(config::logging_flags(&self.version, &self.directory, "ERROR"));
         let class_path = match extra {
             Some(extra) => format!("{}:{}", extra.display(), self.class_path()),
             None => self.class_path(),

@@ -159,7 +159,7 @@ impl Cluster {
 
     pub(super) fn java(&self, node: &Node, main: &[&str]) -> Result<Command, Error> {
         let mut flags = self.flags.clone();
-        flags.push(config::logging_flag(&self.version, &node.directory));
+        flags.extend(config::logging_flags(&self.version, &node.directory, "WARN"));
         let directory = &node.directory;
         let program = Program { name: &node.container, directory, flags: &flags, main };
         self.launcher.command(&self.version, &program)
