@@ -337,8 +337,8 @@ impl State {
         Some((*broker, if is_raised { largest } else { link.window.bytes() }))
     }
 
-    /// The request for a broker, now that memory for `bytes` is reserved. `None` if there is nothing
-    /// to ask for any more.
+    /// The request for a broker, now that memory for `bytes` is reserved. `None` if nothing is left
+    /// to ask for.
     pub(super) fn plan(
         &mut self,
         now: Instant,

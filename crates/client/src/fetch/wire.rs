@@ -2,7 +2,8 @@
 //!
 //! Versions 2 to 17. 2 and 3 are in `legacy_api`; 4 brings isolation, 5 the start of the log, 7
 //! sessions, 8 throttling by the client, 9 leader epochs, 10 zstd, 11 racks (not used: always the
-//! leader is asked), 12 flexible fields, 13 topic ids. What 14 to 17 bring is for replicas and tiers.
+//! leader is asked), 12 flexible fields, 13 topic ids. What 14 to 17 bring is for
+//! replicas and tiers.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;

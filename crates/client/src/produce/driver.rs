@@ -29,7 +29,7 @@ use crate::name::BrokerId;
 
 use super::Shared;
 use super::config::{Acks, Config};
-use super::queue::{Identity, Leader};
+use super::entry::{Identity, Leader};
 use super::request::{self, Head, encode};
 use super::response::Answer;
 use super::state::Request;

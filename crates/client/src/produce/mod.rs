@@ -28,6 +28,7 @@
 mod config;
 mod decision;
 mod driver;
+mod entry;
 mod error;
 mod queue;
 mod reply;
@@ -55,11 +56,11 @@ use crate::task::{self, Task};
 
 pub use config::{Acks, Config};
 pub use decision::{Decision, OnRejected};
+pub use entry::Acked;
 pub use error::{Error, RecordError, Rejection};
-pub use queue::Acked;
 
 use driver::Driver;
-use queue::{Batch, Leader, Limits};
+use entry::{Batch, Leader, Limits};
 use state::{Rules, State};
 
 /// A producer of prebuilt batches. Its task runs on the runtime it was made on and ends with it.

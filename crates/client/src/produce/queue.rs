@@ -23,71 +23,9 @@ use crate::error::Fate;
 use crate::error_code::ErrorCode;
 use crate::name::{BrokerId, TopicPartition};
 
+use super::entry::{Acked, Batch, Done, Entry, Identity, Leader, Limits, Sending, Verdict};
 use super::error::{Error, Rejection};
 use super::reply::{Reply, Written, sequence_after};
-
-/// What the queue must know of a batch.
-pub(super) trait Batch {
-    /// How many sequence numbers it takes.
-    fn records_count(&self) -> i32;
-    /// How large it is in a request.
-    fn len_bytes(&self) -> usize;
-    /// The lowest version of Produce that may carry it.
-    fn version_min(&self) -> i16;
-}
-
-/// Who we are to a partition's leader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
-    pub(super) producer_id: i64,
-    pub(super) epoch: i16,
-}
-
-impl Identity {
-    /// Of a producer that is not idempotent.
-    pub(super) const NONE: Identity = Identity { producer_id: -1, epoch: -1 };
-
-    fn is_idempotent(self) -> bool {
-        self.producer_id >= 0
-    }
-}
-
-/// Where a partition is produced to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Leader {
-    pub(super) broker: BrokerId,
-    /// -1 where the cluster does not tell.
-    pub(super) epoch: i32,
-}
-
-/// What was acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Acked {
-    /// The offset of the first record; none if the broker no longer knows it.
-    pub base_offset: Option<i64>,
-    /// When the broker stamped the records, in Unix milliseconds, if the topic says it shall.
-    pub log_append_time: Option<i64>,
-}
-
-/// One batch handed out to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sending {
-    /// By which the answer is told apart.
-    pub(super) entry: u64,
-    pub(super) identity: Identity,
-    /// -1 without idempotence.
-    pub(super) base_sequence: i32,
-}
-
-/// The results of deliveries, with the token each was queued with.
-pub(super) type Done<T> = Vec<(T, Result<Acked, Error>)>;
-
-/// Limits a queue obeys.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) in_flight: usize,
-    pub(super) delivery_timeout: Option<Duration>,
-}
 
 /// The batches of one partition.
 pub(super) struct Queue<B, T> {
@@ -118,32 +56,6 @@ enum Phase {
     Renumbering,
     /// An earlier batch failed: nothing is taken until the partition is restarted.
     Stopped,
-}
-
-struct Entry<B, T> {
-    id: u64,
-    batch: B,
-    /// None for all but the last of the batches that replace one.
-    token: Option<T>,
-    /// Where the first of the batches that replace one was written.
-    first: Option<Written>,
-    queued_at: Instant,
-    sequence: Option<i32>,
-    in_flight: bool,
-    /// It has been sent before.
-    tried: bool,
-    /// A try ended without anybody knowing whether it wrote.
-    maybe_written: bool,
-    /// A later batch was acknowledged.
-    overtaken: bool,
-    /// Tries that ended with an answer that does not get better by asking for ever.
-    dubious: u32,
-}
-
-impl<B, T> Entry<B, T> {
-    fn fate(&self) -> Fate {
-        if self.maybe_written || self.in_flight { Fate::Unknown } else { Fate::NotWritten }
-    }
 }
 
 impl<B: Batch, T> Queue<B, T> {
@@ -207,21 +119,8 @@ impl<B: Batch, T> Queue<B, T> {
     }
 
     fn entry(&mut self, queued_at: Instant, batch: B, token: Option<T>) -> Entry<B, T> {
-        let id = self.next_entry;
         self.next_entry += 1;
-        Entry {
-            id,
-            batch,
-            token,
-            first: None,
-            queued_at,
-            sequence: None,
-            in_flight: false,
-            tried: false,
-            maybe_written: false,
-            overtaken: false,
-            dubious: 0,
-        }
+        Entry::new(self.next_entry, queued_at, batch, token)
     }
 
     /// The leader moved, came or went. A new leader proves itself anew.
@@ -573,13 +472,6 @@ impl<B: Batch, T> Queue<B, T> {
             self.phase = Phase::Renumbering;
         }
     }
-}
-
-/// A decision about a rejected batch, as the queue takes it.
-pub(super) enum Verdict<B> {
-    Stop,
-    Skip,
-    Replace(Vec<B>),
 }
 
 /// How long a leader that acknowledged a batch is trusted to remember the producer.

@@ -152,7 +152,7 @@ mod tests {
     use crate::batch::rebuild::Builder;
     use crate::batch::{Batch, Codec, Compressor, Record};
     use crate::name::TopicPartition;
-    use crate::produce::queue::{Identity, Sending};
+    use crate::produce::entry::{Identity, Sending};
 
     use super::*;
 

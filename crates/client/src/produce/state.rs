@@ -22,8 +22,9 @@ use crate::error_code::ErrorCode;
 use crate::name::{BrokerId, TopicPartition};
 
 use super::decision::{Decision, OnRejected};
+use super::entry::{Batch, Done, Identity, Leader, Limits, Sending, Verdict};
 use super::error::{Error, Rejection};
-use super::queue::{Batch, Done, Identity, Leader, Limits, Queue, Sending, Verdict};
+use super::queue::Queue;
 use super::reply::{Reply, wants_metadata};
 
 /// What the state obeys.
@@ -86,6 +87,8 @@ struct Place {
     line: Option<BrokerId>,
     /// The last request that took a batch of it.
     request: Option<u64>,
+    /// Whether a timer runs for the oldest batch, or one that was the oldest.
+    has_deadline: bool,
 }
 
 /// What is known of the way to one broker.
@@ -308,6 +311,7 @@ impl<B: Batch + Clone, T> State<B, T> {
                 break;
             }
             self.timers.pop_first();
+            self.places[index].has_deadline = false;
             let before = self.queues[index].len();
             self.queues[index].expire(now, self.rules.limits, &mut self.done);
             self.count(before, index);
@@ -346,11 +350,11 @@ impl<B: Batch + Clone, T> State<B, T> {
             self.leaderless.entry(index).or_insert(now);
             self.wants_metadata = true;
         }
-        for at in [queue.retry_at(), self.deadline(queue)].into_iter().flatten() {
-            if at > now {
-                self.timers.insert((at, index));
-            }
-        }
+        let retry_at = queue.retry_at().filter(|at| *at > now);
+        let deadline = self.deadline(queue).filter(|_| !self.places[index].has_deadline);
+        self.places[index].has_deadline |= deadline.is_some();
+        self.timers.extend(retry_at.into_iter().chain(deadline).map(|at| (at, index)));
+        let queue = &self.queues[index];
         if let Some(leader) = queue.leader()
             && queue.sendable(now, self.rules.limits).is_some()
         {

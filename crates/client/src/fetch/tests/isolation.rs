@@ -126,7 +126,11 @@ proptest! {
     /// Whatever producers do, wherever reading begins, and however the list is mixed: what comes
     /// out is what a log without the aborted transactions would hold.
     #[test]
-    fn only_committed_data_is_handed_out(steps in steps(), from in 0usize..40, mix in any::<u64>()) {
+    fn only_committed_data_is_handed_out(
+        steps in steps(),
+        from in 0usize..40,
+        mix in any::<u64>(),
+    ) {
         let mut batches = Vec::new();
         let mut open: [Option<(i64, Vec<i64>)>; 3] = [const { None }; 3];
         let mut aborted = Vec::new();

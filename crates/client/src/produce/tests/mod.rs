@@ -2,11 +2,12 @@
 
 mod cases;
 mod model;
+mod queue;
 mod world;
 
 use std::ops::Range;
 
-use super::queue::Batch;
+use super::entry::Batch;
 
 /// A batch of the tests: which records it stands for, and how many numbers it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]

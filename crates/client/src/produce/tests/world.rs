@@ -10,8 +10,8 @@ use crate::error_code::ErrorCode;
 use crate::name::{BrokerId, TopicPartition};
 use crate::produce::Acked;
 use crate::produce::decision::Decision;
+use crate::produce::entry::{Identity, Leader, Limits};
 use crate::produce::error::{Error, Rejection};
-use crate::produce::queue::{Identity, Leader, Limits};
 use crate::produce::reply::{Reply, Written, classify};
 use crate::produce::state::{Request, Rules, State};
 
