@@ -10,6 +10,11 @@ pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
     written(writeln!(std::io::stdout().lock(), "{text}"))
 }
 
+/// A name that came from a broker, without anything that a terminal would obey.
+pub(crate) fn plain(name: &str) -> String {
+    name.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
+}
+
 /// Prints bytes as they are.
 pub(crate) fn raw(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
@@ -53,6 +58,11 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_cannot_command_the_terminal() {
+        assert_eq!(plain("a\u{1b}[31m\nb"), "a?[31m?b");
+    }
 
     #[test]
     fn columns_line_up_and_lines_do_not_end_in_spaces() {

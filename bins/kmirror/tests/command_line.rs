@@ -90,6 +90,19 @@ fn a_flag_may_be_shortened_as_javas_option_parser_allows() {
 }
 
 #[test]
+fn a_link_with_the_name_of_kafkas_script_takes_its_flags() {
+    let files = Files::new();
+    let link = files.directory.path().join("kafka-mirror-maker.sh");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_kmirror"), &link).unwrap();
+    let mut command = Command::new(link);
+    command.current_dir(files.directory.path()).args(["--consumer.config", "consumer.properties"]);
+    command.args(["--producer.config", "producer.properties", "--include", "t", "--check"]);
+    let ran = ran(command.output().unwrap());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains("topics = t"), "{}", ran.stdout);
+}
+
+#[test]
 fn include_wins_over_whitelist_and_says_so() {
     let ran = Files::new().mirror_maker(&["--include", "new", "--whitelist", "old", "--check"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);

@@ -222,7 +222,8 @@ fn a_second_signal_ends_at_once_and_loses_nothing() {
     assert_eq!(mirrored, pair.values(&pair.source, "testtopic"));
 }
 
-/// A pair whose position was overtaken: offsets 20 to 29 of `other` were never mirrored and are gone.
+/// A pair whose position was overtaken: offsets 20 to 29 of `other` were never mirrored and are
+/// gone.
 fn overtaken(name: &str) -> Pair {
     let pair = Pair::start(name);
     pair.produce("other", 0..20);
@@ -263,7 +264,7 @@ fn a_partition_that_stopped_alone_is_named_by_the_exit_code() {
         "kmirror.toml",
         &format!(
             "[clusters.a]\nbootstrap = \"{}\"\n[clusters.b]\nbootstrap = \"{}\"\n\
-             [[flows]]\nsource = \"a\"\ndestination = \"b\"\ntopics = \"other|testtopic\"\n\
+             [[flows]]\nsource = \"a\"\ndestination = \"b\"\ntopics = \"other|test.*\"\n\
              group = \"g\"\nuntil_caught_up = true\n",
             pair.source.cluster.bootstrap(),
             pair.destination.cluster.bootstrap()

@@ -13,7 +13,8 @@ use kmirror_client::{Client, TopicPartition};
 
 use crate::connect::ClusterArgs;
 use crate::exit::Failure;
-use crate::{output, runtime};
+use crate::output::{self, plain};
+use crate::runtime;
 
 /// List or describe consumer groups, reset their offsets, or delete them
 #[derive(Debug, ClapArgs)]
@@ -94,7 +95,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let group = args.group.as_deref().unwrap_or_default();
         if args.list {
             let groups = admin.list_groups().await.map_err(Failure::runtime)?;
-            return groups.iter().try_for_each(|listed| output::line(&listed.id));
+            return groups.iter().try_for_each(|listed| output::line(plain(&listed.id)));
         }
         if args.describe {
             return describe(&admin, group).await;
@@ -155,13 +156,13 @@ fn row(
     let number = |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |it| it.to_string());
     let lag = position.zip(end).map(|(position, end)| (end - position).max(0));
     vec![
-        partition.topic.to_string(),
+        plain(&partition.topic),
         partition.partition.to_string(),
         number(position),
         number(end),
         number(lag),
-        owner.map_or("-", |member| &member.host).to_owned(),
-        owner.map_or("-", |member| &member.client_id).to_owned(),
+        plain(owner.map_or("-", |member| &member.host)),
+        plain(owner.map_or("-", |member| &member.client_id)),
     ]
 }
 

@@ -14,7 +14,8 @@ use kmirror_client::{BrokerId, Client, ErrorCode};
 
 use crate::connect::{ClusterArgs, parse_pair};
 use crate::exit::Failure;
-use crate::{output, runtime};
+use crate::output::{self, plain};
+use crate::runtime;
 
 /// Create, list, describe, change or delete topics
 #[derive(Debug, ClapArgs)]
@@ -105,7 +106,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let view = client.refresh(seen).await.map_err(Failure::runtime)?;
         let topics = args.select(&view)?;
         if args.list {
-            return topics.iter().try_for_each(|topic| output::line(&topic.name));
+            return topics.iter().try_for_each(|topic| output::line(plain(&topic.name)));
         }
         if args.describe {
             return describe(&admin, &topics).await;
@@ -230,7 +231,8 @@ async fn describe(admin: &Admin, topics: &[&Topic]) -> Result<(), Failure> {
 
 fn described(topic: &Topic, configs: &[String]) -> String {
     let factor = topic.partitions.values().map(|partition| partition.replicas.len()).max();
-    let mut text = format!("Topic: {}\t", topic.name);
+    let name = plain(&topic.name);
+    let mut text = format!("Topic: {name}\t");
     if let Some(id) = &topic.id {
         let _ = write!(text, "TopicId: {id}\t");
     }
@@ -239,14 +241,13 @@ fn described(topic: &Topic, configs: &[String]) -> String {
         "PartitionCount: {}\tReplicationFactor: {}\tConfigs: {}",
         topic.partitions.len(),
         factor.unwrap_or(0),
-        configs.join(",")
+        plain(&configs.join(","))
     );
     for (index, partition) in &topic.partitions {
         let leader = partition.leader.map_or_else(|| "none".to_owned(), |id| id.to_string());
         let _ = writeln!(
             text,
-            "\tTopic: {}\tPartition: {index}\tLeader: {leader}\tReplicas: {}\tIsr: {}",
-            topic.name,
+            "\tTopic: {name}\tPartition: {index}\tLeader: {leader}\tReplicas: {}\tIsr: {}",
             ids(&partition.replicas),
             ids(&partition.in_sync)
         );

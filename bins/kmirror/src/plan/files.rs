@@ -59,18 +59,16 @@ impl File {
     }
 
     fn note_zookeeper(&mut self) {
-        let (Some(entry), Some(_)) = (
-            self.properties.entry("zookeeper.connect").cloned(),
-            filled(&self.properties, "bootstrap.servers"),
-        ) else {
-            return;
+        let Some(entry) = self.properties.entry("zookeeper.connect").cloned() else { return };
+        let text = match filled(&self.properties, "bootstrap.servers") {
+            Some(_) => "is not needed: bootstrap.servers is set",
+            None => {
+                "tells where the brokers are; positions are read from Kafka, and those that an old \
+                 consumer kept in ZooKeeper are not taken over"
+            }
         };
-        self.findings.push(Finding {
-            level: Level::Note,
-            origin: entry.origin,
-            key: entry.key,
-            text: "is not needed: bootstrap.servers is set".to_owned(),
-        });
+        let (origin, key) = (entry.origin, entry.key);
+        self.findings.push(Finding { level: Level::Note, origin, key, text: text.to_owned() });
     }
 
     fn require(&mut self, key: &str, text: &str) {

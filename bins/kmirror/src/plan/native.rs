@@ -10,6 +10,7 @@ use super::document::{Document, Settings, read};
 use super::options::Value;
 use super::{Cluster, Flow, Place, Plan, ZOOKEEPER_TIMEOUT};
 use crate::exit::Failure;
+use crate::http::parse_address;
 
 /// The longest file read.
 const FILE_LEN_MAX: u64 = 1 << 20;
@@ -33,6 +34,11 @@ pub(crate) fn resolve_document(document: Document) -> Plan {
     if document.flows.is_empty() && resolver.findings.is_empty() {
         let origin = document.top.origin.clone().unwrap_or_else(|| Origin::new("the file"));
         resolver.report(origin, "flows", "is missing: there is nothing to mirror");
+    }
+    if let Some((Value::Text(text), origin)) = document.top.entry("http")
+        && let Err(fault) = parse_address(text)
+    {
+        resolver.report(origin.clone(), "http", &fault);
     }
     for (at, flow) in flows.iter().enumerate() {
         if flows[..at].iter().any(|earlier| earlier.name == flow.name) {
@@ -191,6 +197,13 @@ mod tests {
         let text = "[clusters.a]\n[[flows]]\nsource=\"a\"\ndestination=\"a\"\ntopics=\"t\"\n";
         assert_eq!(findings(text), ["k.toml:1: clusters.a has neither bootstrap nor zookeeper"]);
         assert_eq!(findings(""), ["k.toml:1: flows is missing: there is nothing to mirror"]);
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_named_with_its_line() {
+        let flow = "[[flows]]\nsource = \"west\"\ndestination = \"east\"\ntopics = \"t\"\n";
+        let found = findings(&format!("http = \"here\"\n{CLUSTERS}{flow}"));
+        assert!(found[0].starts_with("k.toml:1: http must be PORT or ADDRESS:PORT"), "{found:?}");
     }
 
     #[test]
