@@ -161,6 +161,16 @@ async fn what_java_wrote_is_read() {
         fetcher.assign(&partition, Position::at(0));
         let found = read(&fetcher, &BTreeMap::from([(0, 500)])).await;
         assert_eq!(values(&found[&0]), lines, "{codec}");
+        let admin = Admin::new(client.clone());
+        for (at, expected) in [(At::Earliest, 0), (At::Latest, 500), (At::Time(0), 0)] {
+            let wanted = BTreeMap::from([(partition.clone(), at)]);
+            let listed = admin.list_offsets(&wanted, Isolation::ReadUncommitted).await;
+            let found = listed.expect("asked")[&partition].clone().expect("known");
+            assert_eq!(found.offset, Some(expected), "{at:?}");
+        }
+        fetcher.assign(&partition, Position::at(1_000));
+        let expected = Trouble::OutOfRange { log_start_offset: 0, log_end_offset: 500 };
+        assert_eq!(trouble(&fetcher).await, expected);
     }
 }
 

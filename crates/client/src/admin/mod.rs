@@ -7,6 +7,7 @@
 mod configs;
 mod groups;
 mod offsets;
+pub(crate) mod offsets_v0;
 mod partitions;
 mod records;
 mod topics;

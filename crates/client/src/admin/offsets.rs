@@ -7,9 +7,10 @@ use futures::future::join_all;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{ApiKey, ListOffsetsRequest};
 
-use super::{Admin, Results, Tries, by_topic, outcome, topic_name};
+use super::{Admin, Results, Tries, by_topic, offsets_v0, outcome, topic_name};
 use crate::broker::Lane;
 use crate::cluster::View;
+use crate::connection::Connection;
 use crate::error::{Error, Subject};
 use crate::error_code::ErrorCode;
 use crate::isolation::Isolation;
@@ -75,6 +76,9 @@ impl Admin {
             .with_replica_id((-1).into())
             .with_topics(topics.collect());
         let broker = self.client.broker(leader)?;
+        if let Some(old) = offsets_v0::connection_to_old(&broker).await? {
+            return Ok(self.list_offsets_at_old(&old, wanted).await);
+        }
         let answer = broker
             .call(Lane::Control, 1..=8, |version| {
                 // Before version 2 there are no transactions to be isolated from.
@@ -96,6 +100,23 @@ impl Admin {
             })
         });
         Ok(results.collect())
+    }
+
+    /// The same of a broker 0.10.0, for one partition after the other.
+    async fn list_offsets_at_old(
+        &self,
+        connection: &Connection,
+        wanted: &BTreeMap<TopicPartition, At>,
+    ) -> Results<TopicPartition, OffsetAt> {
+        let timeout = self.client.config().request_timeout;
+        let mut results = Results::new();
+        for (partition, at) in wanted {
+            let found = offsets_v0::ask(connection, partition, at.timestamp(), timeout).await;
+            let offset =
+                |offset| OffsetAt { offset: Some(offset), timestamp: None, leader_epoch: None };
+            results.insert(partition.clone(), found.map(offset));
+        }
+        results
     }
 
     /// Puts a question about partitions to their leaders, all at once, until each has an answer

@@ -1,12 +1,10 @@
-//! Asking a leader where a log begins and ends (ListOffsets versions 1 to 8).
-//!
-//! Version 0, all that brokers 0.10.0 speak, is not used: such a broker's partition whose position
-//! is outside the log is asked about again and again, and stays where it is.
+//! Asking a leader where a log begins and ends (ListOffsets versions 1 to 8, and 0 by hand).
 
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId as WireBrokerId, ListOffsetsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::admin::offsets_v0;
 use crate::broker::{Broker, Lane};
 use crate::client::Client;
 use crate::name::TopicPartition;
@@ -20,6 +18,12 @@ const EARLIEST: i64 = -2;
 pub(super) async fn ask(client: &Client, partition: &TopicPartition) -> Option<(i64, i64)> {
     let (leader, _) = client.view().leader(partition)?;
     let broker = client.broker(leader).ok()?;
+    if let Some(old) = offsets_v0::connection_to_old(&broker).await.ok()? {
+        let timeout = client.config().request_timeout;
+        let first = offsets_v0::ask(&old, partition, EARLIEST, timeout).await.ok()?;
+        let end = offsets_v0::ask(&old, partition, LATEST, timeout).await.ok()?;
+        return Some((first, end));
+    }
     // One after the other: a partition can be named only once in a request.
     let first = ask_one(&broker, partition, EARLIEST).await?;
     let end = ask_one(&broker, partition, LATEST).await?;
