@@ -28,7 +28,8 @@ pub struct Config {
     pub client_id: Arc<str>,
     /// How long a request may await its answer (`request.timeout.ms`).
     pub request_timeout: Duration,
-    /// How long dial and handshake may take (`socket.connection.setup.timeout.ms`).
+    /// How long the dial may take, and each answer of the handshake
+    /// (`socket.connection.setup.timeout.ms`).
     pub connect_timeout: Duration,
     /// How old the metadata may become (`metadata.max.age.ms`).
     pub metadata_age_max: Duration,

@@ -76,13 +76,20 @@ fn explain(shared: &Shared, error: Error) -> Error {
         Error::Closed { reason, .. } if shared.garbled.load(Ordering::Relaxed) => {
             not_kafka(shared, &format!("{reason} (is it a listener for TLS, or another service?)"))
         }
-        Error::Closed { reason, .. } => Error::Connect {
-            address: shared.address.clone(),
-            source: Arc::new(std::io::Error::other(format!(
-                "{reason} at the first request (is it a listener for TLS or SASL?)"
-            ))),
-        },
+        Error::Closed { reason, .. } => no_answer(shared, &reason),
+        Error::Timeout { timeout, .. } => no_answer(
+            shared,
+            &format!("it accepted the connection and said nothing in {timeout:?}"),
+        ),
         other => other,
+    }
+}
+
+fn no_answer(shared: &Shared, what: &str) -> Error {
+    let what = format!("{what} at the first request (is it a plain Kafka listener, and alive?)");
+    Error::Connect {
+        address: shared.address.clone(),
+        source: Arc::new(std::io::Error::other(what)),
     }
 }
 

@@ -44,7 +44,7 @@ pub use connector::{Connector, Duplex, Tcp};
 pub struct Options {
     /// The name this client goes by in the broker's logs and quotas (`client.id`).
     pub client_id: Arc<str>,
-    /// How long the dial and the handshake may take together.
+    /// How long the dial may take, and each answer of the handshake.
     pub connect_timeout: Duration,
     /// The largest frame taken from a broker, in bytes.
     pub frame_bytes_max: usize,
@@ -94,21 +94,12 @@ impl Connection {
     /// [`Error::Connect`] when nothing answers in time, [`Error::NotKafka`] when something else
     /// than a Kafka broker does.
     pub async fn open(address: &Address, options: &Options) -> Result<Self, Error> {
-        let opening = Self::open_unbounded(address, options);
-        match tokio::time::timeout(options.connect_timeout, opening).await {
-            Ok(opened) => opened,
-            Err(_) => Err(Error::Connect {
-                address: address.clone(),
-                source: Arc::new(std::io::Error::from(std::io::ErrorKind::TimedOut)),
-            }),
-        }
-    }
-
-    async fn open_unbounded(address: &Address, options: &Options) -> Result<Self, Error> {
-        let duplex = options.connector.connect(address).await.map_err(|error| Error::Connect {
-            address: address.clone(),
-            source: Arc::new(error),
-        })?;
+        let failed = |source| Error::Connect { address: address.clone(), source: Arc::new(source) };
+        let dialled = options.connector.connect(address);
+        let duplex = match tokio::time::timeout(options.connect_timeout, dialled).await {
+            Ok(dialled) => dialled.map_err(failed)?,
+            Err(_) => return Err(failed(std::io::ErrorKind::TimedOut.into())),
+        };
         let shared = Arc::new(Shared {
             address: address.clone(),
             client_id: Arc::clone(&options.client_id),

@@ -160,3 +160,12 @@ async fn an_answer_that_claims_more_than_it_brings_is_an_error_not_an_allocation
     assert!(matches!(error, Error::Decode { api: ApiKey::Metadata, version: 1, .. }), "{error}");
     assert_eq!(error.fate(), Fate::Unknown);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_says_nothing_is_told_from_one_that_is_not_there() {
+    let (options, _far) = pipe();
+    let error = Connection::open(&Address::new("web", 80), &options).await.unwrap_err();
+    assert!(matches!(error, Error::Connect { .. }), "{error}");
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("said nothing in 5s"), "{cause}");
+}
