@@ -117,7 +117,7 @@ impl Admin {
                         DeleteGroupsRequest::default().with_groups_names(groups)
                     })
                     .await?;
-                let code = answer.body.results.first().map_or(0, |result| result.error_code);
+                let code = answer.body.results.first().map_or(-1, |result| result.error_code);
                 outcome(ApiKey::DeleteGroups, subject(group), code, None)
             });
             results.insert(Arc::clone(group), deleted.await);
