@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         build(&arguments.target)?;
     }
     // A directory of its own: flags that differ must not rebuild everything each time.
-    let binary = build_directory().join(&arguments.target).join("release/kmirror");
+    let binary = build_directory().join(&arguments.target).join("dist/kmirror");
     check_static(&binary)?;
     let version = check_alone(&binary, &dist)?;
     say::result(&format!("static, and starts alone: {version}"));
@@ -65,7 +65,16 @@ fn build_directory() -> PathBuf {
 
 fn build(target: &str) -> Result<(), Error> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo.args(["build", "--release", "--locked", "--package", "kmirror-cli", "--target", target]);
+    cargo.args([
+        "build",
+        "--profile",
+        "dist",
+        "--locked",
+        "--package",
+        "kmirror-cli",
+        "--target",
+        target,
+    ]);
     cargo.arg("--target-dir").arg(build_directory()).env("RUSTFLAGS", RUSTFLAGS);
     step("build", cargo.current_dir(workspace::root()))
 }
