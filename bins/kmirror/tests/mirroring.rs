@@ -3,6 +3,8 @@
 //! the demonstration.
 
 mod common;
+#[path = "common/zookeeper.rs"]
+mod zookeeper;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -122,6 +124,58 @@ fn the_documented_walk_through_mirrors_what_was_typed() {
     let described = pair.source.kmirror(&["groups", "--describe", "--group", "g"]).succeeded();
     let lag = described.lines().skip(2).map(|row| row.split_whitespace().nth(4).unwrap());
     assert!(lag.clone().count() == 8 && lag.clone().all(|lag| lag == "0"), "{described}");
+}
+
+/// A ZooKeeper in which the source's brokers are registered below `/kafka`.
+fn registered(pair: &Pair, more: &[(&str, &str)]) -> String {
+    let mut nodes = std::collections::BTreeMap::new();
+    nodes.insert("/kafka/brokers/ids".to_owned(), String::new());
+    for broker in pair.source.cluster.brokers() {
+        let (host, port) = pair.source.cluster.address(broker).unwrap();
+        let data = format!(r#"{{"endpoints":["PLAINTEXT://{host}:{port}"],"version":4}}"#);
+        nodes.insert(format!("/kafka/brokers/ids/{broker}"), data);
+    }
+    nodes.extend(more.iter().map(|(path, data)| ((*path).to_owned(), (*data).to_owned())));
+    format!("{}/kafka", zookeeper::serve(nodes))
+}
+
+#[test]
+fn the_brokers_of_the_source_are_found_in_zookeeper() {
+    let pair = Pair::start("zookeeper");
+    pair.produce("testtopic", 0..30);
+    let connect = registered(&pair, &[]);
+    let file = format!("zookeeper.connect={connect}\ngroup.id=g\n");
+    pair.write("consumer.properties", &file);
+    let ran = finish(pair.mirror_maker(&["--until-caught-up"]).spawn().unwrap());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    pair.assert_mirrored("testtopic", 30);
+    let found = kmirror()
+        .args(["discover", "brokers", "--from", "zookeeper", "--zookeeper", &connect])
+        .output();
+    let found = Ran::from(found.unwrap()).succeeded();
+    assert_eq!(found.trim().split(',').count(), pair.source.cluster.brokers().len());
+}
+
+#[test]
+fn positions_that_an_old_consumer_kept_in_zookeeper_are_taken_over_once() {
+    let pair = Pair::start("takeover");
+    pair.produce("other", 0..20);
+    let connect = registered(
+        &pair,
+        &[
+            ("/kafka/consumers/g/offsets", ""),
+            ("/kafka/consumers/g/offsets/other", ""),
+            ("/kafka/consumers/g/offsets/other/0", "15"),
+        ],
+    );
+    let file = format!("zookeeper.connect={connect}\ngroup.id=g\n");
+    pair.write("consumer.properties", &file);
+    for mirrored in [5, 8] {
+        let ran = finish(pair.mirror_other(&[]).spawn().unwrap());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_eq!(pair.destination.values("other").len(), mirrored, "{}", ran.stderr);
+        pair.produce("other", 20..23);
+    }
 }
 
 #[test]

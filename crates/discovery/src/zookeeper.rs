@@ -49,6 +49,35 @@ pub async fn brokers(connect: &str, timeout: Duration) -> Result<Vec<Broker>, Er
     }
 }
 
+/// Where an old consumer group stood in one partition.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConsumerOffset {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The next offset to be consumed.
+    pub next_offset: i64,
+}
+
+/// The offsets that a group of ZooKeeper consumers (Kafka before 0.9, `offsets.storage=zookeeper`)
+/// kept below `/consumers/GROUP/offsets`; none if there is no such group. Ordered by topic and
+/// partition. The whole call takes `timeout` at most.
+///
+/// # Errors
+/// See [`Error`]; an offset that cannot be read fails the call, since starting elsewhere would
+/// repeat or skip records.
+pub async fn consumer_offsets(
+    connect: &str,
+    group: &str,
+    timeout: Duration,
+) -> Result<Vec<ConsumerOffset>, Error> {
+    match tokio::time::timeout(timeout, list_offsets(connect, group, timeout)).await {
+        Ok(listed) => listed,
+        Err(_) => Err(Error::Timeout { connect: connect.to_owned(), timeout }),
+    }
+}
+
 /// The address of each broker's first listener that speaks `protocol`.
 ///
 /// # Errors
@@ -156,6 +185,18 @@ pub enum Error {
         /// How many children the node has.
         count: usize,
     },
+    /// More partitions than any group has: the answer is not believed.
+    #[error("group {group} has offsets of more than {OFFSETS_MAX} partitions in zookeeper")]
+    TooManyOffsets {
+        /// The group.
+        group: String,
+    },
+    /// An offset is not what the old consumer writes.
+    #[error("{path} in zookeeper holds no offset")]
+    Offset {
+        /// The node.
+        path: String,
+    },
     /// A broker's registration is not what Kafka writes.
     #[error("registration of broker {id} in zookeeper is malformed")]
     Registration {
@@ -185,6 +226,8 @@ impl Error {
             | Self::NoBrokers { .. } => true,
             Self::NoCluster { .. }
             | Self::TooManyBrokers { .. }
+            | Self::TooManyOffsets { .. }
+            | Self::Offset { .. }
             | Self::Registration { .. }
             | Self::NoListener { .. } => false,
         }
@@ -225,25 +268,71 @@ impl Registration {
 
 const BROKER_IDS: &str = "/brokers/ids";
 const BROKERS_MAX: usize = 10_000;
+const OFFSETS_MAX: usize = 100_000;
 const PLAINTEXT: &str = "PLAINTEXT";
 
 fn no_port() -> i64 {
     -1
 }
 
-async fn list(connect: &str, timeout: Duration) -> Result<Vec<Broker>, Error> {
-    let client = Client::connector()
+async fn open(connect: &str, timeout: Duration) -> Result<Client, Error> {
+    Client::connector()
         .with_session_timeout(timeout)
         .with_readonly(true)
         .with_fail_eagerly()
         .connect(connect)
         .await
-        .map_err(|cause| Error::Connect { connect: connect.to_owned(), source: cause.into() })?;
-    let failed = |path: &str, source: zookeeper_client::Error| Error::Read {
-        connect: connect.to_owned(),
-        path: path.to_owned(),
-        source: source.into(),
-    };
+        .map_err(|cause| Error::Connect { connect: connect.to_owned(), source: cause.into() })
+}
+
+fn unread(connect: &str, path: &str, source: zookeeper_client::Error) -> Error {
+    Error::Read { connect: connect.to_owned(), path: path.to_owned(), source: source.into() }
+}
+
+/// The children of a node; none if there is no such node.
+async fn children(client: &Client, connect: &str, path: &str) -> Result<Vec<String>, Error> {
+    match client.list_children(path).await {
+        Ok(children) => Ok(children),
+        Err(zookeeper_client::Error::NoNode) => Ok(Vec::new()),
+        Err(cause) => Err(unread(connect, path, cause)),
+    }
+}
+
+async fn list_offsets(
+    connect: &str,
+    group: &str,
+    timeout: Duration,
+) -> Result<Vec<ConsumerOffset>, Error> {
+    // A name with a slash would be another node; the old consumer could not have had it.
+    if group.is_empty() || group.contains('/') {
+        return Ok(Vec::new());
+    }
+    let client = open(connect, timeout).await?;
+    let root = format!("/consumers/{group}/offsets");
+    let mut offsets = Vec::new();
+    for topic in children(&client, connect, &root).await? {
+        let path = format!("{root}/{topic}");
+        for child in children(&client, connect, &path).await? {
+            let path = format!("{path}/{child}");
+            let malformed = || Error::Offset { path: path.clone() };
+            let (data, _) =
+                client.get_data(&path).await.map_err(|cause| unread(connect, &path, cause))?;
+            let text = std::str::from_utf8(&data).map_err(|_| malformed())?;
+            let next_offset = text.trim().parse().map_err(|_| malformed())?;
+            let partition = child.parse().map_err(|_| malformed())?;
+            offsets.push(ConsumerOffset { topic: topic.clone(), partition, next_offset });
+            if offsets.len() > OFFSETS_MAX {
+                return Err(Error::TooManyOffsets { group: group.to_owned() });
+            }
+        }
+    }
+    offsets.sort();
+    Ok(offsets)
+}
+
+async fn list(connect: &str, timeout: Duration) -> Result<Vec<Broker>, Error> {
+    let client = open(connect, timeout).await?;
+    let failed = |path: &str, source| unread(connect, path, source);
     let children = match client.list_children(BROKER_IDS).await {
         Ok(children) => children,
         Err(zookeeper_client::Error::NoNode) => {

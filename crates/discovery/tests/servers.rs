@@ -81,8 +81,8 @@ impl FakeZookeeper {
         if !self.nodes.iter().any(|(name, _)| *name == path) {
             return (-101, Vec::new());
         }
-        let names: Vec<_> =
-            self.nodes.iter().filter_map(|(name, _)| name.strip_prefix(&prefix)).collect();
+        let below = self.nodes.iter().filter_map(|(name, _)| name.strip_prefix(&prefix));
+        let names: Vec<_> = below.filter(|name| !name.contains('/')).collect();
         let mut body = (names.len() as i32).to_be_bytes().to_vec();
         names.iter().for_each(|name| body.extend(string(name)));
         (0, body)
@@ -165,6 +165,34 @@ async fn an_unreachable_zookeeper_fails_at_once_and_a_silent_one_in_time() {
     let address = silent.local_addr().unwrap().to_string();
     let error = zookeeper::brokers(&address, Duration::from_millis(300)).await.unwrap_err();
     assert!(error.is_retryable(), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_offsets_of_an_old_consumer_group_are_read() {
+    let nodes = vec![
+        ("/consumers/g/offsets", ""),
+        ("/consumers/g/offsets/t", ""),
+        ("/consumers/g/offsets/t/1", "42"),
+        ("/consumers/g/offsets/t/0", "7"),
+    ];
+    let server = FakeZookeeper { nodes }.start().await;
+    let offsets = zookeeper::consumer_offsets(&server, "g", TIMEOUT).await.unwrap();
+    let found: Vec<_> = offsets.iter().map(|it| (it.partition, it.next_offset)).collect();
+    assert_eq!(found, [(0, 7), (1, 42)]);
+    assert!(zookeeper::consumer_offsets(&server, "nobody", TIMEOUT).await.unwrap().is_empty());
+    assert!(zookeeper::consumer_offsets(&server, "g/..", TIMEOUT).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_offset_that_is_none_fails_the_call() {
+    let nodes = vec![
+        ("/consumers/g/offsets", ""),
+        ("/consumers/g/offsets/t", ""),
+        ("/consumers/g/offsets/t/0", "many"),
+    ];
+    let server = FakeZookeeper { nodes }.start().await;
+    let error = zookeeper::consumer_offsets(&server, "g", TIMEOUT).await.unwrap_err();
+    assert_eq!(error.to_string(), "/consumers/g/offsets/t/0 in zookeeper holds no offset");
 }
 
 type Requests = Arc<Mutex<Vec<String>>>;

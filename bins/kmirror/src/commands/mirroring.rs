@@ -10,6 +10,7 @@ use kmirror::shutdown::{self, Trigger};
 use kmirror::status::Totals;
 use kmirror::{Ended, Mirror, Report};
 
+use super::takeover;
 use crate::exit::{Code, Failure};
 use crate::http::{self, Named, Shared, parse_address};
 use crate::plan::{Plan, engine};
@@ -58,6 +59,7 @@ async fn build(plan: &Plan) -> Result<Vec<Named>, Failure> {
     let mut mirrors = Vec::with_capacity(plan.flows.len());
     for flow in &plan.flows {
         let config = engine::config(flow).await?;
+        takeover::run(flow, &config).await?;
         let mirror = Mirror::build(config).await.map_err(|error| failed(&flow.name, error))?;
         mirrors.push(Named { name: flow.name.clone(), mirror });
     }

@@ -11,6 +11,7 @@ pub(crate) mod mirror_maker;
 pub(crate) mod mirroring;
 pub(crate) mod produce;
 pub(crate) mod run;
+mod takeover;
 pub(crate) mod topics;
 
 use crate::cli::{Cli, Command};

@@ -63,8 +63,8 @@ impl File {
         let text = match filled(&self.properties, "bootstrap.servers") {
             Some(_) => "is not needed: bootstrap.servers is set",
             None => {
-                "tells where the brokers are; positions are read from Kafka, and those that an old \
-                 consumer kept in ZooKeeper are not taken over"
+                "tells where the brokers are; where the group has no offset in Kafka, the one that \
+                 an old consumer kept in ZooKeeper is taken over"
             }
         };
         let (origin, key) = (entry.origin, entry.key);

@@ -139,8 +139,8 @@ pub(super) const KEYS: &[Key] = &[
         "offsets.storage",
         Kind::Text,
         &["kafka"],
-        "positions are kept in Kafka; those in ZooKeeper are not taken over, so a partition \
-         without one in Kafka starts at auto.offset.reset",
+        "positions are kept in Kafka; where it has none, those that zookeeper.connect leads to are \
+         taken over once",
     ),
     Key::ignored("dual.commit.enabled", Kind::Boolean, "positions are kept in Kafka only"),
     Key::ignored("offsets.channel.backoff.ms", Kind::Integer(0), ZOOKEEPER_OLD),

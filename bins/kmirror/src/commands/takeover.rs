@@ -1,0 +1,62 @@
+//! Takes over from an old MirrorMaker: where its consumer group kept its offsets in ZooKeeper and
+//! has none in Kafka, they are committed to Kafka before the mirror starts.
+//!
+//! Only for a source whose brokers are known from ZooKeeper. An offset that Kafka has is never
+//! changed, so this happens once.
+
+use std::collections::BTreeMap;
+
+use kmirror_client::admin::Admin;
+use kmirror_client::group::OffsetAndMetadata;
+use kmirror_client::{Client, TopicPartition};
+use kmirror_discovery::zookeeper;
+
+use crate::exit::{Failure, chain};
+use crate::plan::{Flow, Place};
+
+/// Takes the positions of a flow's group over, if there are any.
+///
+/// That ZooKeeper cannot be read is a failure, since the mirror would repeat or skip records. That
+/// the group does not take the offsets is none: then another instance of the mirror is at work
+/// already.
+pub(super) async fn run(flow: &Flow, config: &kmirror::Config) -> Result<(), Failure> {
+    let Place::Zookeeper { connect, timeout } = &flow.source.place else { return Ok(()) };
+    let Some(group) = config.group_id() else { return Ok(()) };
+    let kept = zookeeper::consumer_offsets(connect, group, *timeout).await;
+    let kept = kept.map_err(Failure::runtime)?;
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let client = Client::connect(config.source.clone()).await.map_err(Failure::runtime)?;
+    let admin = Admin::new(client);
+    let known = admin.group_offsets(group).await.map_err(Failure::runtime)?;
+    let missing: BTreeMap<_, _> = kept
+        .into_iter()
+        .map(|it| (TopicPartition::new(it.topic, it.partition), it.next_offset))
+        .filter(|(partition, _)| !known.contains_key(partition))
+        .map(|(partition, next_offset)| (partition, OffsetAndMetadata::new(next_offset, -1)))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let results = match admin.alter_group_offsets(group, &missing).await {
+        Ok(results) => results,
+        Err(error) => {
+            let error = chain(&error);
+            tracing::warn!(%group, error, "positions in zookeeper not taken over");
+            return Ok(());
+        }
+    };
+    let mut taken = 0;
+    for (partition, result) in results {
+        match result {
+            Ok(()) => taken += 1,
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(%group, %partition, error, "position in zookeeper not taken over");
+            }
+        }
+    }
+    tracing::info!(%group, partitions = taken, "positions taken over from zookeeper");
+    Ok(())
+}
