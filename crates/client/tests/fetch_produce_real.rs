@@ -1,7 +1,8 @@
 //! Producing and fetching against a real broker: what goes in comes out, bit for bit, and what a
 //! real broker refuses, forgets or deletes is told as it should be.
 //!
-//! They need KMIRROR_SOURCE, a bootstrap server, and are run by `cargo xtask test brokers`.
+//! They need KMIRROR_SOURCE (a bootstrap server of a one-broker cluster) and KMIRROR_JARS (Kafka's
+//! jars) and are run by `cargo xtask test brokers`.
 
 use std::collections::BTreeMap;
 use std::io::Write;

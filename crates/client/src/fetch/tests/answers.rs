@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use proptest::prelude::*;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -344,4 +345,38 @@ fn a_paused_partition_is_forgotten_by_the_session_and_comes_back() {
     world.state.set_paused(&name(0), false);
     let plan = world.plan(BROKER).expect("due");
     assert_eq!(plan.partitions.len(), 1);
+}
+
+proptest! {
+    /// Whatever a broker answers, in whatever order: no panic, positions never go back, and all
+    /// memory is given back in the end.
+    #[test]
+    fn no_answer_panics_or_moves_a_position_back(
+        answers in prop::collection::vec(
+            (0i32..3, -2i16..110, prop::collection::vec(any::<u8>(), 0..80), 0i64..6, any::<bool>()),
+            1..40,
+        ),
+    ) {
+        let mut world = World::new(Config::default());
+        for (number, code, garbage, offset, is_batch) in answers {
+            let planned = world.plan(BROKER).is_some();
+            let records = if is_batch {
+                Stored::plain(offset).with(&["a", "b"])
+            } else {
+                Bytes::from(garbage)
+            };
+            let before = [world.position(0), world.position(1)];
+            if planned {
+                let code = if is_batch { ErrorCode::NONE } else { ErrorCode(code) };
+                world.answer(BROKER, vec![of(number, code, records)]);
+            }
+            prop_assert!(world.position(0) >= before[0] && world.position(1) >= before[1]);
+            while let Some((measured, generation)) = world.state.poll_measure(world.now) {
+                world.state.handle_ends(world.now, &measured, generation, None);
+            }
+            while world.state.poll_event().is_some() {}
+            world.pass(Duration::from_secs(2));
+        }
+        prop_assert_eq!(world.budget.used(), 0);
+    }
 }
