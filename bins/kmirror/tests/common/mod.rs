@@ -59,6 +59,8 @@ impl Fake {
 
 pub(crate) fn kmirror() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kmirror"));
+    // Lock files of static members stay within the build directory.
+    command.env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
