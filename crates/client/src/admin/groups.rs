@@ -1,5 +1,5 @@
-//! Consumer groups from outside: ListGroups (0 to 4), DescribeGroups (0 to 5), DeleteGroups (0 to 2),
-//! OffsetFetch (2 to 7) and OffsetCommit (2 to 8) for a group that has no members.
+//! Consumer groups from outside: ListGroups (0 to 4), DescribeGroups (0 to 5), DeleteGroups (0 to
+//! 2), OffsetFetch (2 to 7) and OffsetCommit (2 to 8) for a group that has no members.
 //!
 //! Groups are kept by their coordinator, which is asked for anew at each call.
 
@@ -161,8 +161,8 @@ impl Admin {
     /// Commits offsets for a group that has no members.
     ///
     /// # Errors
-    /// When the coordinator does not answer, or the group has members (`UNKNOWN_MEMBER_ID`); what is
-    /// wrong with one partition is in its result.
+    /// When the coordinator does not answer, or the group has members (`UNKNOWN_MEMBER_ID`); what
+    /// is wrong with one partition is in its result.
     pub async fn alter_group_offsets(
         &self,
         group: &str,

@@ -1,7 +1,7 @@
 //! ListOffsets version 0, by hand: all that brokers 0.10.0 speak, and kafka-protocol begins at 1.
 //!
-//! It lists where segments begin, the youngest first, and one offset is asked for. For the ends of a
-//! log that is exact. For a time it is the beginning of the last segment that is not younger, so
+//! It lists where segments begin, the youngest first, and one offset is asked for. For the ends of
+//! a log that is exact. For a time it is the beginning of the last segment that is not younger, so
 //! reading from there reads some records that are older, and misses none.
 
 use std::time::Duration;

@@ -353,7 +353,13 @@ proptest! {
     #[test]
     fn no_answer_panics_or_moves_a_position_back(
         answers in prop::collection::vec(
-            (0i32..3, -2i16..110, prop::collection::vec(any::<u8>(), 0..80), 0i64..6, any::<bool>()),
+            (
+                0i32..3,
+                -2i16..110,
+                prop::collection::vec(any::<u8>(), 0..80),
+                0i64..6,
+                any::<bool>(),
+            ),
             1..40,
         ),
     ) {
