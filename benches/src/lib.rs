@@ -1,1 +1,33 @@
-//! Shared helpers.
+//! The side-by-side benchmark: the same records, mirrored by kmirror and by its peers, on the same
+//! brokers, in turns, each as a process of its own. `cargo xtask bench` builds and runs it.
+//!
+//! | Module | What it is |
+//! |---|---|
+//! | [`arguments`] | what can be asked for |
+//! | [`case`] | one kind of load: how many records, how large, how batched and compressed |
+//! | [`records`] | the records: JSON that compresses about as well as events do |
+//! | [`load`] | batches built beforehand and produced as fast as the brokers take them |
+//! | [`floor`] | the ceilings of fetching alone and of producing alone |
+//! | [`ends`] | the two clusters, and the topics made and removed in them |
+//! | [`mirrors`] | how each mirror is started, with which settings |
+//! | [`process`] | what a process and the machine have used, as the kernel counts it |
+//! | [`run`] | one measurement: start, watch the destination, end |
+//! | [`matrix`] | all measurements, in turns |
+//! | [`report`] | medians, as Markdown and as JSON |
+
+pub mod arguments;
+pub mod case;
+pub mod ends;
+pub mod error;
+pub mod floor;
+pub mod load;
+pub mod machine;
+pub mod matrix;
+pub mod mirrors;
+pub mod process;
+pub mod records;
+pub mod report;
+pub mod run;
+pub mod say;
+
+pub use error::Error;

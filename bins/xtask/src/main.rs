@@ -17,6 +17,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    Bench(command::bench::Arguments),
     Brokers(Box<command::brokers::Arguments>),
     Test(Box<command::test::Arguments>),
     Tidy(command::tidy::Arguments),
@@ -25,6 +26,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
+        Task::Bench(arguments) => command::bench::run(&arguments),
         Task::Brokers(arguments) => command::brokers::run(*arguments),
         Task::Test(arguments) => command::test::run(&arguments),
         Task::Tidy(arguments) => command::tidy::run(&arguments),

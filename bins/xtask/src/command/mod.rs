@@ -1,5 +1,6 @@
 //! One file for each developer task.
 
+pub(crate) mod bench;
 pub(crate) mod brokers;
 pub(crate) mod dist;
 pub(crate) mod test;

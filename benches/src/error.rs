@@ -1,0 +1,117 @@
+//! Why a measurement could not be made.
+
+use std::path::{Path, PathBuf};
+
+/// Why a measurement could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Brokers or their jars are missing.
+    #[error("prepare the brokers")]
+    Brokers(#[from] xtask::brokers::Error),
+    /// A cluster did not do as it was asked.
+    #[error("{doing}")]
+    Client {
+        /// What was being done.
+        doing: &'static str,
+        /// Why not.
+        source: kmirror_client::Error,
+    },
+    /// A topic could not be made or emptied in time.
+    #[error("topic {topic} is not ready after {seconds} s")]
+    Topic {
+        /// Which topic.
+        topic: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// A batch could not be produced.
+    #[error("produce to {topic}")]
+    Produce {
+        /// Where to.
+        topic: String,
+        /// Why not.
+        source: kmirror_client::produce::Error,
+    },
+    /// Records do not fit into a batch.
+    #[error("build a batch")]
+    Build(#[from] kmirror_client::batch::rebuild::Error),
+    /// A partition could not be read.
+    #[error("fetch {partition}: {reason}")]
+    Fetch {
+        /// Which partition.
+        partition: String,
+        /// What happened.
+        reason: String,
+    },
+    /// A file or directory could not be read or written.
+    #[error("{action} {}", path.display())]
+    File {
+        /// What was being done.
+        action: &'static str,
+        /// To which path.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A program could not be started or asked.
+    #[error("run {program}")]
+    Run {
+        /// The program.
+        program: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A mirror ended before it had mirrored everything.
+    #[error("{name} ended with {status} after {records} records; the end of its log:\n{log}")]
+    Ended {
+        /// The mirror.
+        name: String,
+        /// How it ended.
+        status: String,
+        /// Records at the destination.
+        records: u64,
+        /// The end of what it printed.
+        log: String,
+    },
+    /// A mirror stopped making progress.
+    #[error(
+        "{name} made no progress for {seconds} s at {records} of {expected} records; \
+         the end of its log:\n{log}"
+    )]
+    Stalled {
+        /// The mirror.
+        name: String,
+        /// How long nothing came.
+        seconds: u64,
+        /// Records at the destination.
+        records: u64,
+        /// Records at the source.
+        expected: u64,
+        /// The end of what it printed.
+        log: String,
+    },
+    /// The answer of a ceiling's process could not be read.
+    #[error("read the answer of {name}: {text:?}")]
+    Answer {
+        /// Which ceiling.
+        name: String,
+        /// What it printed.
+        text: String,
+        /// Why that is no answer.
+        source: serde_json::Error,
+    },
+}
+
+impl Error {
+    /// Names the file for an input or output error.
+    pub fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { action, path, source }
+    }
+
+    /// Names what was being asked of a cluster.
+    pub fn client(doing: &'static str) -> impl Fn(kmirror_client::Error) -> Self {
+        move |source| Self::Client { doing, source }
+    }
+}

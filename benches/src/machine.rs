@@ -1,0 +1,73 @@
+//! What the measurements were made on: figures mean nothing without it.
+
+use std::{fs, process::Command};
+
+use serde::Serialize;
+
+/// The machine and what runs on it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// The processor's model.
+    pub processor: String,
+    /// How many of them this process may use.
+    pub cores: usize,
+    /// Memory, in MiB.
+    pub memory_mib: u64,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The Java that runs brokers and peers.
+    pub java: String,
+}
+
+impl Machine {
+    /// Looks around. What cannot be found out is called unknown.
+    #[must_use]
+    pub fn look() -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let memory = field(&read("/proc/meminfo"), "MemTotal");
+        let kibibytes = memory.and_then(|text| text.trim_end_matches(" kB").parse::<u64>().ok());
+        let kernel = read("/proc/sys/kernel/osrelease").trim().to_owned();
+        Self {
+            processor: field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(unknown),
+            cores: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+            memory_mib: kibibytes.unwrap_or_default() / 1024,
+            kernel: if kernel.is_empty() { unknown() } else { kernel },
+            java: java().unwrap_or_else(unknown),
+        }
+    }
+
+    /// The machine in one line.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let Self { processor, cores, memory_mib, kernel, java } = self;
+        format!("{processor}, {cores} cores, {memory_mib} MiB, Linux {kernel}, {java}")
+    }
+}
+
+fn unknown() -> String {
+    "unknown".to_owned()
+}
+
+/// The value of the first line `name : value`.
+fn field(text: &str, name: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+fn java() -> Option<String> {
+    let output = Command::new(xtask::brokers::java()).arg("-version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    text.lines().next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_by_name() {
+        let text = "processor\t: 0\nmodel name\t: A Processor @ 2 GHz\nmodel name\t: B\n";
+        assert_eq!(field(text, "model name").as_deref(), Some("A Processor @ 2 GHz"));
+        assert_eq!(field(text, "MemTotal"), None);
+    }
+}

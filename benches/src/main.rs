@@ -1,0 +1,40 @@
+//! `kmirror-bench`: what `cargo xtask bench` builds and runs.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use kmirror_benches::{
+    Error,
+    arguments::{Alone, Arguments, CeilingArguments, Part},
+    floor, load, matrix, say,
+};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.part {
+        Some(Part::Ceiling(ceiling)) => alone(ceiling),
+        None => floor::block_on(matrix::compare(&arguments.compare))
+            .map(|report| report.cases.iter().all(|measured| measured.failures.is_empty())),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say::chain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn alone(arguments: &CeilingArguments) -> Result<bool, Error> {
+    let CeilingArguments { alone, bootstrap, topic, threads, loads } = arguments;
+    let Some(case) = loads.cases().into_iter().next() else { return Ok(false) };
+    let ceiling = match alone {
+        Alone::Fetch => floor::fetch(bootstrap, topic, &case, *threads)?,
+        Alone::Produce => {
+            load::produce(bootstrap, topic, (&case, case.partitions.destination), *threads)?
+        }
+    };
+    say::result(&serde_json::to_string(&ceiling).expect("invariant: a ceiling is plain data"));
+    Ok(true)
+}

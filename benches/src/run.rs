@@ -1,0 +1,238 @@
+//! One measurement: a mirror is started, the destination is watched until it holds every record,
+//! the mirror is ended.
+//!
+//! Progress is read from the destination's own end offsets, so that every mirror is measured by the
+//! same thing. What watching costs is not counted in the mirror's processor time.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use kmirror_client::clock;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::{
+    Error,
+    case::Case,
+    ends::End,
+    mirrors::Mirror,
+    process::{self, Usage},
+};
+
+/// How often the destination is asked.
+const POLL: Duration = Duration::from_millis(25);
+/// How long nothing may arrive before a mirror counts as stuck.
+const STALL: Duration = Duration::from_secs(60);
+/// How long a mirror may take to end when asked.
+const FAREWELL: Duration = Duration::from_secs(30);
+const LOG_TAIL: usize = 3_000;
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// Which mirror.
+    pub mirror: Mirror,
+    /// From the start of the process to the first record at the destination, in seconds.
+    pub first_record_seconds: f64,
+    /// From the first record to the last, in seconds.
+    pub seconds: f64,
+    /// Records in a second, between the first and the last.
+    pub records_per_second: f64,
+    /// Logical megabytes in a second, between the first and the last.
+    pub megabytes_per_second: f64,
+    /// Seconds of processor time from the start to the last record, for each logical gigabyte.
+    pub cpu_per_gigabyte: f64,
+    /// The same without what was used before the first record.
+    pub cpu_per_gigabyte_moving: f64,
+    /// The most memory the process held until the last record, in MiB.
+    pub peak_memory_mib: f64,
+    /// The same figure for the brokers of the source, if they were started here.
+    pub source_cpu_per_gigabyte: Option<f64>,
+    /// The same figure for the brokers of the destination, if they were started here.
+    pub destination_cpu_per_gigabyte: Option<f64>,
+    /// Processors that were busy with something else meanwhile, on average: noise.
+    pub other_cores: Option<f64>,
+    /// Records at the destination beyond those of the source, after the mirror ended.
+    pub surplus: i64,
+}
+
+/// A mirror's process; ended when dropped.
+pub struct Running {
+    mirror: Mirror,
+    child: Child,
+    log: PathBuf,
+    begin: Instant,
+}
+
+impl Running {
+    /// Starts `command`, which prints to `log`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(mirror: Mirror, mut command: Command, log: PathBuf) -> Result<Self, Error> {
+        let open = || File::options().create(true).append(true).open(&log);
+        let out = open().map_err(Error::file("open", &log))?;
+        let err = open().map_err(Error::file("open", &log))?;
+        let program = command.get_program().display().to_string();
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        let begin = clock::now();
+        let child = command.spawn().map_err(|source| Error::Run { program, source })?;
+        Ok(Self { mirror, child, log, begin })
+    }
+
+    fn usage(&self) -> Result<Usage, Error> {
+        Usage::of(self.child.id())
+    }
+
+    /// The error that says how it ended, if it has.
+    fn ended(&mut self, records: u64) -> Result<(), Error> {
+        let name = self.mirror.name().to_owned();
+        let asked = self.child.try_wait();
+        match asked.map_err(|source| Error::Run { program: name.clone(), source })? {
+            None => Ok(()),
+            Some(status) => {
+                Err(Error::Ended { name, status: status.to_string(), records, log: self.tail() })
+            }
+        }
+    }
+
+    fn tail(&self) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(LOG_TAIL)..]).into_owned()
+    }
+
+    /// Asks it to end (SIGTERM), and makes it end if it does not.
+    async fn end(mut self) {
+        let id = self.child.id();
+        let asked = Command::new("sh").arg("-c").arg(format!("kill -s TERM {id}")).status();
+        let deadline = clock::now() + FAREWELL;
+        while asked.is_ok() && clock::now() < deadline {
+            if let Ok(Some(_)) = self.child.try_wait() {
+                return;
+            }
+            clock::sleep(POLL).await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait()
+            && let Err(error) = self.child.kill().and_then(|()| self.child.wait())
+        {
+            eprintln!("end {}: {error}", self.mirror.name());
+        }
+    }
+}
+
+/// A moment of a measurement, and what had been used by then.
+struct Moment {
+    at: Instant,
+    records: u64,
+    mirror: Usage,
+}
+
+/// What everybody but the mirror had used at a moment.
+struct Others {
+    source: Option<Duration>,
+    destination: Option<Duration>,
+    own: Duration,
+    machine: Duration,
+}
+
+impl Others {
+    fn look(ends: (&End, &End)) -> Result<Self, Error> {
+        Ok(Self {
+            source: ends.0.cpu(),
+            destination: ends.1.cpu(),
+            own: Usage::of(0)?.cpu,
+            machine: process::machine_busy()?,
+        })
+    }
+}
+
+/// Follows `running` until `topic` of the destination holds every record of `case`, and ends it.
+///
+/// # Errors
+/// When the mirror ends or gets stuck before that, or the destination does not answer.
+pub async fn measure(
+    mut running: Running,
+    topic: &str,
+    case: &Case,
+    ends: (&End, &End),
+) -> Result<Outcome, Error> {
+    let before = Others::look(ends)?;
+    let first = reach(&mut running, topic, case, (ends.1, 1)).await?;
+    let last = reach(&mut running, topic, case, (ends.1, case.records)).await?;
+    let after = Others::look(ends)?;
+    let (mirror, begin) = (running.mirror, running.begin);
+    running.end().await;
+    let written = ends.1.length(topic, case.partitions.destination).await?;
+
+    let gigabytes = case.logical_bytes() as f64 / 1e9;
+    let moved = (last.records - first.records.min(last.records)) as f64;
+    let seconds = last.at.duration_since(first.at).as_secs_f64();
+    let used = |before: Option<Duration>, after: Option<Duration>| {
+        Some(after?.saturating_sub(before?).as_secs_f64())
+    };
+    let source = used(before.source, after.source);
+    let destination = used(before.destination, after.destination);
+    let own = after.own.saturating_sub(before.own).as_secs_f64();
+    let busy = after.machine.saturating_sub(before.machine).as_secs_f64();
+    let known = source.zip(destination).map(|(source, destination)| {
+        source + destination + own + last.mirror.cpu.as_secs_f64()
+    });
+    let all = last.at.duration_since(begin).as_secs_f64();
+    let moving = last.mirror.cpu.saturating_sub(first.mirror.cpu).as_secs_f64();
+    let moved_gigabytes = moved * case.record_bytes as f64 / 1e9;
+    Ok(Outcome {
+        mirror,
+        first_record_seconds: first.at.duration_since(begin).as_secs_f64(),
+        seconds,
+        records_per_second: moved / seconds,
+        megabytes_per_second: moved_gigabytes * 1e3 / seconds,
+        cpu_per_gigabyte: last.mirror.cpu.as_secs_f64() / gigabytes,
+        cpu_per_gigabyte_moving: moving / moved_gigabytes,
+        peak_memory_mib: last.mirror.peak_memory_bytes as f64 / f64::from(1 << 20),
+        source_cpu_per_gigabyte: source.map(|used| used / gigabytes),
+        destination_cpu_per_gigabyte: destination.map(|used| used / gigabytes),
+        other_cores: known.map(|known| (busy - known).max(0.0) / all),
+        surplus: written.cast_signed() - case.records.cast_signed(),
+    })
+}
+
+/// Waits until the destination holds as many records as are wanted.
+async fn reach(
+    running: &mut Running,
+    topic: &str,
+    case: &Case,
+    (destination, wanted): (&End, u64),
+) -> Result<Moment, Error> {
+    let (mut seen, mut progress_at) = (0, clock::now());
+    loop {
+        let records = destination.length(topic, case.partitions.destination).await?;
+        let at = clock::now();
+        // Before the question whether it still runs: a process that has ended has no usage.
+        running.ended(records)?;
+        if records >= wanted {
+            return Ok(Moment { at, records, mirror: running.usage()? });
+        }
+        if records > seen {
+            (seen, progress_at) = (records, at);
+        }
+        if at.duration_since(progress_at) > STALL {
+            return Err(Error::Stalled {
+                name: running.mirror.name().to_owned(),
+                seconds: STALL.as_secs(),
+                records,
+                expected: case.records,
+                log: running.tail(),
+            });
+        }
+        clock::sleep(POLL).await;
+    }
+}
