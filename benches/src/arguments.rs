@@ -57,7 +57,12 @@ pub struct Compare {
     #[command(flatten)]
     pub loads: Loads,
     /// The mirrors, in the order of the first round.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "kmirror,mm1,mm1-tuned,mm2-tuned")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "kmirror,mm1,mm1-tuned,mm2-tuned"
+    )]
     pub mirrors: Vec<Mirror>,
     /// How often everything is measured.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -131,7 +136,8 @@ impl Loads {
             batching,
             partitions: self.partitions,
         };
-        let pairs = self.batch.iter().flat_map(|batch| self.codec.iter().map(|codec| (*batch, *codec)));
+        let pairs =
+            self.batch.iter().flat_map(|batch| self.codec.iter().map(|codec| (*batch, *codec)));
         pairs.map(|(batch, codec)| with(batch, codec)).collect()
     }
 }
@@ -194,7 +200,8 @@ mod tests {
 
     #[test]
     fn every_codec_meets_every_batching() {
-        let arguments = ["bench", "--codec", "none,zstd", "--batch", "one,256KiB", "--partitions", "8:12"];
+        let arguments =
+            ["bench", "--codec", "none,zstd", "--batch", "one,256KiB", "--partitions", "8:12"];
         let arguments = Arguments::try_parse_from(arguments).expect("arguments");
         let cases = arguments.compare.loads.cases();
         assert_eq!(cases.len(), 4);

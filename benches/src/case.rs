@@ -105,7 +105,8 @@ impl FromStr for Partitions {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (source, destination) = text.split_once(':').unwrap_or((text, text));
-        let count = |text: &str| text.parse::<i32>().ok().filter(|count| (1..=10_000).contains(count));
+        let count =
+            |text: &str| text.parse::<i32>().ok().filter(|count| (1..=10_000).contains(count));
         match (count(source), count(destination)) {
             (Some(source), Some(destination)) => Ok(Self { source, destination }),
             _ => Err(format!("{text:?} is not SOURCE:DESTINATION such as 8:8")),

@@ -37,7 +37,8 @@ impl End {
     /// # Errors
     /// When it does not start.
     pub async fn start(name: &str, version: &Version) -> Result<Self, Error> {
-        let mut options = Options::new(name, version.clone()).with("log.segment.delete.delay.ms", "1000");
+        let mut options =
+            Options::new(name, version.clone()).with("log.segment.delete.delay.ms", "1000");
         BROKER_HEAP.clone_into(&mut options.heap);
         options.jvm_flags = BROKER_FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
         let cluster = Cluster::start(&Home::from_environment(), &options)?.guarded()?;

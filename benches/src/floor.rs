@@ -2,9 +2,15 @@
 //! kmirror's own client and nothing between. A mirror does both, so on a machine that it keeps
 //! busy it can reach at most 1 / (1/F + 1/P).
 
-use std::{future::Future, thread};
+use std::{collections::BTreeMap, future::Future, thread};
 
-use kmirror_client::clock;
+use kmirror_client::{
+    Client, Config, Isolation, TopicPartition,
+    admin::{Admin, At},
+    budget::Budget,
+    clock,
+    fetch::{Event, Fetcher, Position},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, case::Case, process::Usage};
@@ -50,6 +56,69 @@ impl Meter {
     }
 }
 
+/// Fetches all of `topic` as it holds the load of `case`, checks every batch's checksum as the
+/// fetcher does, and drops what comes; with that many threads, each with its own connection and
+/// its own partitions.
+///
+/// # Errors
+/// When the cluster cannot be reached or a partition cannot be read.
+pub fn fetch(bootstrap: &str, topic: &str, case: &Case, threads: usize) -> Result<Ceiling, Error> {
+    let meter = Meter::start()?;
+    let shares = shares(topic, case.partitions.source, threads);
+    in_threads(shares.into_iter().map(|own| move || drain(bootstrap, own)))?;
+    meter.stop(case)
+}
+
+async fn drain(bootstrap: &str, own: Vec<TopicPartition>) -> Result<(), Error> {
+    let failed = Error::client("reach the brokers");
+    let config = Config::new(bootstrap).map_err(&failed)?;
+    let client = Client::connect(config).await.map_err(&failed)?;
+    let wanted = own.into_iter().map(|partition| (partition, At::Latest)).collect();
+    let ends = Admin::new(client.clone()).list_offsets(&wanted, Isolation::ReadUncommitted).await;
+    let mut left = BTreeMap::new();
+    for (partition, end) in ends.map_err(&failed)? {
+        let end = end.map_err(&failed)?.offset.unwrap_or(0);
+        if end > 0 {
+            left.insert(partition, end);
+        }
+    }
+    let config = kmirror_client::fetch::Config::default();
+    let fetcher = Fetcher::new(client, config, Budget::new(BUDGET_BYTES));
+    fetcher.assign_all(left.keys().map(|partition| (partition.clone(), Position::at(0))));
+    while !left.is_empty() {
+        match fetcher.next().await {
+            Event::Fetched(fetched) => {
+                if left.get(&fetched.partition).is_some_and(|end| fetched.next_offset >= *end) {
+                    left.remove(&fetched.partition);
+                    fetcher.remove(&fetched.partition);
+                }
+            }
+            Event::Trouble { partition, kind, .. } => {
+                let partition = partition.to_string();
+                return Err(Error::Fetch { partition, reason: kind.to_string() });
+            }
+            other => {
+                let partition = String::from("unknown");
+                return Err(Error::Fetch { partition, reason: format!("{other:?}") });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Each thread's budget for what it has fetched.
+const BUDGET_BYTES: usize = 64 << 20;
+
+/// The partitions of each thread.
+pub(crate) fn shares(topic: &str, partitions: i32, threads: usize) -> Vec<Vec<TopicPartition>> {
+    let threads = threads.clamp(1, usize::try_from(partitions).unwrap_or(1).max(1));
+    let mut shares = vec![Vec::new(); threads];
+    for (partition, share) in (0..partitions).zip((0..threads).cycle()) {
+        shares[share].push(TopicPartition::new(topic, partition));
+    }
+    shares
+}
+
 /// Runs each job to its end in a thread and a runtime of its own, as kmirror runs its streams.
 pub(crate) fn in_threads<J, F>(jobs: impl Iterator<Item = J>) -> Result<(), Error>
 where
@@ -62,12 +131,15 @@ where
             Ok(outcome) => outcome,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        threads.into_iter().map(join).collect()
+        threads.into_iter().try_for_each(join)
     })
 }
 
 /// Runs `future` on a runtime of this thread's own.
-pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+///
+/// # Errors
+/// Those of `future`, or when there can be no runtime.
+pub fn block_on<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -17,7 +17,7 @@ use kmirror_client::{
 use crate::{
     Error,
     case::{Batching, Case},
-    floor::{Ceiling, Meter, in_threads},
+    floor::{Ceiling, Meter, in_threads, shares},
     records::Values,
 };
 
@@ -47,24 +47,20 @@ pub fn produce(
     (case, partitions): (&Case, i32),
     threads: usize,
 ) -> Result<Ceiling, Error> {
-    let threads = threads.clamp(1, usize::try_from(partitions).unwrap_or(1));
+    let shares = shares(topic, partitions, threads);
+    let threads = shares.len();
     let stocks = thread::scope(|scope| {
-        let builders: Vec<_> =
-            (0..threads).map(|index| scope.spawn(move || Stock::build(case, index, threads))).collect();
+        let builders: Vec<_> = (0..threads)
+            .map(|index| scope.spawn(move || Stock::build(case, index, threads)))
+            .collect();
         let join = |builder: thread::ScopedJoinHandle<'_, _>| {
             builder.join().expect("invariant: building batches does not panic")
         };
         builders.into_iter().map(join).collect::<Result<Vec<_>, Error>>()
     })?;
     let meter = Meter::start()?;
-    let jobs = stocks.into_iter().enumerate().map(|(index, stock)| {
-        let own = (0..partitions)
-            .filter(move |partition| partition.unsigned_abs() as usize % threads == index)
-            .map(|partition| TopicPartition::new(topic, partition))
-            .collect::<Vec<_>>();
-        move || send(bootstrap, own, stock)
-    });
-    in_threads(jobs)?;
+    let jobs = shares.into_iter().zip(stocks);
+    in_threads(jobs.map(|(own, stock)| move || send(bootstrap, own, stock)))?;
     meter.stop(case)
 }
 
@@ -75,8 +71,8 @@ async fn send(bootstrap: &str, own: Vec<TopicPartition>, stock: Stock) -> Result
         let topic = partition.to_string();
         move |source| Error::Produce { topic, source }
     };
-    let producer = BatchProducer::try_new(client, produce::Config::default())
-        .map_err(failed(&own[0]))?;
+    let producer =
+        BatchProducer::try_new(client, produce::Config::default()).map_err(failed(&own[0]))?;
     let mut under_way: VecDeque<(TopicPartition, Delivery)> = VecDeque::new();
     for (batch, partition) in stock.iter().zip(own.iter().cycle()) {
         if under_way.len() >= UNDER_WAY_MAX

@@ -225,7 +225,9 @@ async fn ceiling(alone: Alone, end: &End, case: &Case, threads: u16) -> Result<C
     let ran = tokio::task::spawn_blocking(move || command.output()).await;
     let output = ran.expect("invariant: waiting for a process does not panic").map_err(failed)?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    serde_json::from_str(&text).map_err(|source| {
-        Error::Answer { name: alone.name().to_owned(), text, source }
+    serde_json::from_str(&text).map_err(|source| Error::Answer {
+        name: alone.name().to_owned(),
+        text,
+        source,
     })
 }

@@ -111,9 +111,8 @@ impl Job<'_> {
 
     fn add_files(&self, command: &mut Command, mirror: Mirror) -> Result<(), Error> {
         let Self { source, destination, topic, streams, unique, .. } = self;
-        let consumer = format!(
-            "bootstrap.servers={source}\ngroup.id={unique}\nauto.offset.reset=earliest\n"
-        );
+        let consumer =
+            format!("bootstrap.servers={source}\ngroup.id={unique}\nauto.offset.reset=earliest\n");
         let producer = format!("bootstrap.servers={destination}\n{}", self.tuning(mirror, ""));
         command.arg("--consumer.config").arg(self.write("consumer.properties", &consumer)?);
         command.arg("--producer.config").arg(self.write("producer.properties", &producer)?);

@@ -25,7 +25,8 @@ impl Values {
         let Self { chance, bytes, text } = self;
         text.clear();
         let (id, session) = (chance.next(), chance.next());
-        let (user, device, page) = (chance.below(1_000_000), chance.below(5_000), chance.below(400));
+        let (user, device, page) =
+            (chance.below(1_000_000), chance.below(5_000), chance.below(400));
         let (x, y, cents) = (chance.below(1_920), chance.below(1_080), chance.below(100_000));
         let (kind, place) = (chance.pick(KINDS), chance.pick(PLACES));
         let written = write!(
@@ -52,14 +53,86 @@ const END: &str = "\"}";
 const KINDS: &[&str] = &["view", "click", "search", "basket", "order", "payment", "refund"];
 const PLACES: &[&str] = &["Amsterdam", "Berlin", "Dublin", "London", "Madrid", "Paris", "Vienna"];
 const WORDS: &[&str] = &[
-    "about", "account", "added", "after", "again", "answer", "arrived", "basket", "before", "blue",
-    "box", "bring", "broken", "button", "cable", "called", "cannot", "change", "colour", "customer",
-    "date", "delivered", "different", "door", "early", "email", "empty", "evening", "every", "first",
-    "found", "garden", "gift", "given", "green", "half", "home", "house", "inside", "invoice",
-    "item", "kitchen", "large", "late", "letter", "light", "list", "longer", "made", "missing",
-    "morning", "name", "never", "number", "often", "open", "order", "other", "paid", "parcel",
-    "part", "price", "quickly", "red", "return", "second", "sent", "shop", "size", "small",
-    "street", "table", "thanks", "today", "twice", "under", "wanted", "water", "window", "wrong",
+    "about",
+    "account",
+    "added",
+    "after",
+    "again",
+    "answer",
+    "arrived",
+    "basket",
+    "before",
+    "blue",
+    "box",
+    "bring",
+    "broken",
+    "button",
+    "cable",
+    "called",
+    "cannot",
+    "change",
+    "colour",
+    "customer",
+    "date",
+    "delivered",
+    "different",
+    "door",
+    "early",
+    "email",
+    "empty",
+    "evening",
+    "every",
+    "first",
+    "found",
+    "garden",
+    "gift",
+    "given",
+    "green",
+    "half",
+    "home",
+    "house",
+    "inside",
+    "invoice",
+    "item",
+    "kitchen",
+    "large",
+    "late",
+    "letter",
+    "light",
+    "list",
+    "longer",
+    "made",
+    "missing",
+    "morning",
+    "name",
+    "never",
+    "number",
+    "often",
+    "open",
+    "order",
+    "other",
+    "paid",
+    "parcel",
+    "part",
+    "price",
+    "quickly",
+    "red",
+    "return",
+    "second",
+    "sent",
+    "shop",
+    "size",
+    "small",
+    "street",
+    "table",
+    "thanks",
+    "today",
+    "twice",
+    "under",
+    "wanted",
+    "water",
+    "window",
+    "wrong",
 ];
 
 /// A small random generator (splitmix64) whose every run is the same.
@@ -117,8 +190,7 @@ mod tests {
         let mut values = Values::new(1024, 1);
         let body: Vec<u8> = (0..256).flat_map(|_| values.next_value().to_vec()).collect();
         let mut compressor = Compressor::default();
-        let mut ratio =
-            |codec| body.len() as f64 / compressor.compress(codec, &body).len() as f64;
+        let mut ratio = |codec| body.len() as f64 / compressor.compress(codec, &body).len() as f64;
         let (lz4, zstd) = (ratio(Codec::Lz4), ratio(Codec::Zstd));
         assert!((2.0..4.0).contains(&lz4), "lz4 {lz4:.2}");
         assert!((3.5..6.5).contains(&zstd), "zstd {zstd:.2}");

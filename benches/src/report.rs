@@ -100,7 +100,8 @@ impl Measured {
              |---|---|---|---|---|---|---|---|---|---|---|\n",
             self.case.title()
         );
-        for (name, ceilings) in [("fetch alone (F)", &self.fetch), ("produce alone (P)", &self.produce)]
+        for (name, ceilings) in
+            [("fetch alone (F)", &self.fetch), ("produce alone (P)", &self.produce)]
         {
             text.push_str(&self.ceiling_row(name, ceilings));
         }
@@ -116,7 +117,10 @@ impl Measured {
         }
         for Failure { name, round, error } in &self.failures {
             let error = error.trim_end();
-            line(&mut text, format_args!("\nNot measured: {name} in round {round}:\n\n```\n{error}\n```"));
+            line(
+                &mut text,
+                format_args!("\nNot measured: {name} in round {round}:\n\n```\n{error}\n```"),
+            );
         }
         text
     }
@@ -136,9 +140,8 @@ impl Measured {
     fn mirror_row(&self, mirror: Mirror) -> String {
         let runs: Vec<&Outcome> = self.outcomes.iter().filter(|one| one.mirror == mirror).collect();
         let of = |figure: fn(&Outcome) -> f64| median(runs.iter().map(|one| figure(one)));
-        let maybe = |figure: fn(&Outcome) -> Option<f64>| {
-            median(runs.iter().filter_map(|one| figure(one)))
-        };
+        let maybe =
+            |figure: fn(&Outcome) -> Option<f64>| median(runs.iter().filter_map(|one| figure(one)));
         let rate = of(|one| one.megabytes_per_second);
         let cells = [
             number(of(|one| one.records_per_second), 0),
@@ -251,6 +254,9 @@ mod tests {
         measured.failures.push(Failure { name: "mm2-tuned", round: 2, error });
         let text = measured.markdown();
         assert!(text.contains("mm1 wrote 7 records more than there were."), "{text}");
-        assert!(text.contains("Not measured: mm2-tuned in round 2:\n\n```\nit broke\n```"), "{text}");
+        assert!(
+            text.contains("Not measured: mm2-tuned in round 2:\n\n```\nit broke\n```"),
+            "{text}"
+        );
     }
 }

@@ -183,9 +183,9 @@ pub async fn measure(
     let destination = used(before.destination, after.destination);
     let own = after.own.saturating_sub(before.own).as_secs_f64();
     let busy = after.machine.saturating_sub(before.machine).as_secs_f64();
-    let known = source.zip(destination).map(|(source, destination)| {
-        source + destination + own + last.mirror.cpu.as_secs_f64()
-    });
+    let known = source
+        .zip(destination)
+        .map(|(source, destination)| source + destination + own + last.mirror.cpu.as_secs_f64());
     let all = last.at.duration_since(begin).as_secs_f64();
     let moving = last.mirror.cpu.saturating_sub(first.mirror.cpu).as_secs_f64();
     let moved_gigabytes = moved * case.record_bytes as f64 / 1e9;
