@@ -3,46 +3,15 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{Pair, Running, contents, until};
+use common::{Pair, Running, all_arrive, assert_at_least_once_in_order, until};
 use kmirror::policy::trouble::{Lost, Reach};
 use kmirror::status::State;
 use kmirror::{Error, Halt};
 use kmirror_fake::{Action, ApiKey, Cluster, Record, ResponseError};
-
-/// Every record of the source is at the destination, and ignoring repeats of what was there before,
-/// in the source's order: what at-least-once promises.
-fn assert_at_least_once_in_order(pair: &Pair, topic: &str) {
-    for partition in 0..pair.source.partition_count(topic) {
-        let wanted = contents(&pair.source.committed_records(topic, partition));
-        let place: BTreeMap<_, usize> =
-            wanted.iter().enumerate().map(|(at, record)| (&record.2, at)).collect();
-        let mut reached = 0;
-        for record in contents(&pair.destination.records(topic, partition)) {
-            let at = place[&record.2];
-            assert!(at <= reached, "{topic}-{partition} skips from {reached} to {at}");
-            assert_eq!(record, wanted[at]);
-            reached = reached.max(at + 1);
-        }
-        assert_eq!(reached, wanted.len(), "{topic}-{partition}");
-    }
-}
-
-async fn all_arrive(pair: &Pair, topic: &str) {
-    until("everything is there", || async {
-        pair.destination.partition_count(topic) == pair.source.partition_count(topic)
-            && (0..pair.source.partition_count(topic)).all(|partition| {
-                let last = pair.source.committed_records(topic, partition).last().cloned();
-                let there = pair.destination.records(topic, partition);
-                last.is_none_or(|last| there.iter().any(|record| record.value == last.value))
-            })
-    })
-    .await;
-}
 
 fn move_leaders(cluster: &Cluster, topic: &str, round: usize) {
     let brokers = cluster.brokers();

@@ -21,7 +21,7 @@ use futures::future::LocalBoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use kmirror_client::backoff::Backoff;
 use kmirror_client::batch::rebuild::Recoder;
-use kmirror_client::batch::{Levels, Outgoing};
+use kmirror_client::batch::{Codec, Levels, Outgoing};
 use kmirror_client::budget::Lease;
 use kmirror_client::produce::{self, Acked, BatchProducer};
 use kmirror_client::{TopicPartition, clock};
@@ -374,6 +374,11 @@ impl Lane {
     /// within `fill` bytes.
     fn run(&self, small: usize, fill: usize) -> usize {
         let Some(first) = self.waiting.front() else { return 0 };
+        let small = match first.outgoing.codec() {
+            Codec::None => small,
+            // Merging these means to compress them again: worth it for the tiniest only.
+            _ => small / COMPRESSED_SMALLER,
+        };
         let mut bytes = 0;
         self.waiting
             .iter()
@@ -387,6 +392,9 @@ impl Lane {
             .count()
     }
 }
+
+/// By how much a compressed batch has to be smaller than another one to count as small.
+const COMPRESSED_SMALLER: usize = 8;
 
 /// One parcel of several.
 fn merge(merged: &[Waiting], outgoing: Outgoing) -> Waiting {
