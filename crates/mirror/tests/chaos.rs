@@ -1,5 +1,6 @@
-//! Many small misfortunes in an order drawn from a seed, on both clusters and the group, while records
-//! come in: nothing is lost, order is kept. A failure names its seed; `KMIRROR_SEED` runs only that one.
+//! Many small misfortunes in an order drawn from a seed, on both clusters and the group, while
+//! records come in: nothing is lost, order is kept. A failure names its seed; `KMIRROR_SEED` runs
+//! only that one.
 
 mod common;
 

@@ -21,7 +21,9 @@ use crate::stage::assign::Change;
 pub(super) struct Leaving {
     partitions: BTreeSet<TopicPartition>,
     /// When what is under way is given up.
-    deadline: Instant,
+    flush_until: Instant,
+    /// When the positions are given up too.
+    write_until: Instant,
     hand_back: Option<HandBack>,
     step: Step,
 }
@@ -40,8 +42,12 @@ enum Step {
 const COMMIT_RESERVE: Duration = Duration::from_secs(5);
 
 impl Leaving {
+    /// When it has to be looked at again, whatever happens.
     pub(super) fn deadline(&self) -> Instant {
-        self.deadline
+        match self.step {
+            Step::Flushing => self.flush_until,
+            Step::Committing | Step::Writing => self.write_until,
+        }
     }
 }
 
@@ -61,11 +67,11 @@ impl Stream {
                 owned.phase = Phase::Leaving;
             }
         }
-        let now = clock::now();
-        let half = deadline.saturating_duration_since(now) / 2;
-        let deadline = deadline - COMMIT_RESERVE.min(half);
+        let half = deadline.saturating_duration_since(clock::now()) / 2;
+        let flush_until = deadline - COMMIT_RESERVE.min(half);
         tracing::info!(partitions = partitions.len(), "handing partitions back");
-        self.leavings.push(Leaving { partitions, deadline, hand_back, step: Step::Flushing });
+        let (step, write_until) = (Step::Flushing, deadline);
+        self.leavings.push(Leaving { partitions, flush_until, write_until, hand_back, step });
         self.advance_leavings();
     }
 
@@ -80,29 +86,24 @@ impl Stream {
     fn advance(&mut self, leaving: &mut Leaving) -> bool {
         if leaving.step == Step::Flushing {
             let flushed = leaving.partitions.iter().all(|partition| self.is_flushed(partition));
-            if !flushed && clock::now() < leaving.deadline {
+            if !flushed && clock::now() < leaving.flush_until {
                 return false;
             }
             leaving.step = Step::Committing;
         }
-        if leaving.step == Step::Committing {
-            let Some(keeper) = &self.keeper else { return false };
-            let positions: crate::positions::Positions = self
-                .positions_to_commit()
-                .into_iter()
-                .filter(|(partition, _)| leaving.partitions.contains(partition))
-                .collect();
-            if keeper.keeps() && !positions.is_empty() {
-                self.write(positions);
-                leaving.step = Step::Writing;
-                leaving.deadline += COMMIT_RESERVE;
+        let is_late = clock::now() >= leaving.write_until;
+        // While the keeper is away a write is under way, of this leaving or of the usual round.
+        if self.keeper.is_none() && !is_late {
+            return false;
+        }
+        if leaving.step == Step::Committing && !is_late {
+            leaving.step = Step::Writing;
+            let mut positions = self.positions_to_commit();
+            positions.retain(|partition, _| leaving.partitions.contains(partition));
+            self.write(positions);
+            if self.keeper.is_none() {
                 return false;
             }
-        }
-        // While the keeper is away the write is under way; past the deadline it is not waited for.
-        if leaving.step == Step::Writing && self.keeper.is_none() && clock::now() < leaving.deadline
-        {
-            return false;
         }
         for partition in &leaving.partitions {
             self.drop_owned(partition);
