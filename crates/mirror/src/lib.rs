@@ -30,17 +30,23 @@
 //!
 //! # What to know
 //!
-//! | Question | Answer |
-//! |---|---|
-//! | Who owns which partition? | [`config::Ownership`]: a consumer group on the source shares them among streams and instances; or this process owns all |
-//! | Where does a partition begin? | At its committed position; without one at [`Config::start`], by default the first record |
-//! | Where do records go? | [`policy::partitioning`]: the same partition number if the counts are equal, else where Kafka's default partitioner sends the key |
-//! | What becomes of topics? | Missing ones are created with the source's partitions and configuration, and grow with it: [`config::Topic`] |
-//! | What if something cannot be mirrored? | Its partition stops alone and says why ([`Halt`]); [`config::Trouble`] can decide otherwise |
-//! | How much memory? | [`Config::memory_bytes`], whatever the number of partitions |
-//! | How does it end? | [`shutdown`]: drain, then abort; [`Config::until_caught_up`] ends by itself |
-//! | How do I watch it? | [`Mirror::status`] (every partition, with its lag) and [`Mirror::metrics`] (Prometheus) |
-//! | What is promised? | `docs/GUARANTEES.md` of the repository: at-least-once, order per key and per source partition |
+//! - *Who owns which partition?* [`config::Ownership`]: a consumer group on the source shares them
+//!   among streams and instances, or this process owns all.
+//! - *Where does a partition begin?* At its committed position; without one at [`Config::start`],
+//!   by default the first record.
+//! - *Where do records go?* [`policy::partitioning`]: to the same partition number if the counts
+//!   are equal, else where Kafka's default partitioner sends the key.
+//! - *What becomes of topics?* Missing ones are created with the source's partitions and
+//!   configuration, and grow with it: [`config::Topic`].
+//! - *What if something cannot be mirrored?* Its partition stops alone and says why ([`Halt`]);
+//!   [`config::Trouble`] can decide otherwise.
+//! - *How much memory?* [`Config::memory_bytes`], whatever the number of partitions.
+//! - *How does it end?* [`shutdown`]: drain, then abort; with [`Config::until_caught_up`] by
+//!   itself.
+//! - *How do I watch it?* [`Mirror::status`] shows every partition with its lag;
+//!   [`Mirror::metrics`] is for Prometheus.
+//! - *What is promised?* At-least-once, order per key and per source partition: see
+//!   `docs/GUARANTEES.md` of the repository.
 //!
 //! # The way of the data
 //!
