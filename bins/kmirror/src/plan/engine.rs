@@ -363,7 +363,7 @@ mod tests {
                     _ => "4",
                 };
                 let same = role == Role::Consumer && key.name == "request.timeout.ms";
-                if key.name == "isolation.level" || same {
+                if same {
                     continue;
                 }
                 assert_ne!(shown(&with(role, key.name, value)), shown(&flow()), "{}", key.name);
@@ -381,9 +381,7 @@ mod tests {
     #[test]
     fn every_default_in_the_table_of_keys_is_the_engines_default() {
         for role in [Role::Consumer, Role::Producer] {
-            // The drop-in command sets MirrorMaker's isolation itself.
-            let keys = role.keys().filter(|key| key.name != "isolation.level");
-            for key in keys.filter(|key| !key.default.is_empty()) {
+            for key in role.keys().filter(|key| !key.default.is_empty()) {
                 let changed = with(role, key.name, key.default);
                 assert_eq!(shown(&changed), shown(&flow()), "{}", key.name);
             }

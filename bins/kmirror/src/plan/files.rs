@@ -130,9 +130,6 @@ fn settings(consumer: &Properties, flags: &Flags) -> Settings {
             set(name, text("skip"), flag);
         }
     }
-    if consumer.entry("isolation.level").is_none() {
-        set("isolation", text("read_uncommitted"), "MirrorMaker's default");
-    }
     // Kafka's consumer resets in silence wherever a position is gone, if it is told where to.
     if consumer.entry("auto.offset.reset").is_some() {
         set("on_lost", text("continue"), "auto.offset.reset");
@@ -198,7 +195,7 @@ mod tests {
         assert_eq!(flow.source.properties.value("client.id"), Some("mirrorgroup"));
         assert_eq!(flow.settings.texts("topics"), ["testtopic"]);
         assert_eq!(flow.settings.text("reach"), Some("mirror"));
-        assert_eq!(flow.settings.text("isolation"), Some("read_uncommitted"));
+        assert!(flow.settings.entry("isolation").is_none());
         assert!(flow.settings.entry("on_lost").is_none());
         assert!(plan.findings.iter().any(|finding| finding.key == "compression.type"));
     }

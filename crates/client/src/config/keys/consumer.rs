@@ -34,8 +34,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::honoured(
         "isolation.level",
         Kind::OneOf(&["read_uncommitted", "read_committed"]),
-        "read_uncommitted",
-        "Whether records of open and aborted transactions are mirrored.",
+        "read_committed",
+        "Whether records of open and aborted transactions are mirrored too. MirrorMaker's default \
+         is read_uncommitted, which copies what its producer took back.",
     ),
     Key::honoured(
         "fetch.min.bytes",
