@@ -1,4 +1,5 @@
-//! A running cluster: started from [`Options`](super::Options), hurt node by node, stopped with all it wrote.
+//! A running cluster: started from [`Options`](super::Options), hurt node by node, stopped with all
+//! it wrote.
 //!
 //! The value is plain data (it is what the state file holds). A process is only ever signalled if
 //! its command line names the directory of its node.
