@@ -80,9 +80,14 @@ fn create_and_list_the_topic(java: &mut Java, pair: &Pair) {
     let create = vec!["--create", "--topic", TOPIC, "--partitions", "8"];
     let factor = vec!["--replication-factor", "2"];
     succeed(&[vec!["topics"], source(pair), create, factor].concat());
-    let topics = succeed(&[vec!["topics"], source(pair), vec!["--list"]].concat());
-    assert!(listed(&topics, TOPIC), "{topics}");
-    assert_eq!(java.topics(&pair.source)[TOPIC], (8, 2));
+    // Another broker than the one that created the topic learns of it a moment later.
+    eventually("the topic in the list of the source", || {
+        let topics = succeed(&[vec!["topics"], source(pair), vec!["--list"]].concat());
+        listed(&topics, TOPIC).then_some(())
+    });
+    eventually("the topic as it was asked for", || {
+        (java.topics(&pair.source).get(TOPIC) == Some(&(8, 2))).then_some(())
+    });
 }
 
 fn listed(lines: &str, name: &str) -> bool {
