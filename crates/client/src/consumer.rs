@@ -17,8 +17,8 @@ use crate::name::TopicPartition;
 /// Settings of a [`Consumer`].
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where a partition is read from when the group has committed nothing, and when its position is
-    /// no longer in the log (`auto.offset.reset`). Default [`Start::Earliest`].
+    /// Where a partition is read from when the group has committed nothing, and when its position
+    /// is no longer in the log (`auto.offset.reset`). Default [`Start::Earliest`].
     pub start: Start,
     /// How batches are fetched.
     pub fetch: fetch::Config,
@@ -104,7 +104,8 @@ pub enum Error {
 /// A consumer of records.
 ///
 /// ```no_run
-/// # async fn example(client: kmirror_client::Client) -> Result<(), kmirror_client::consumer::Error> {
+/// # use kmirror_client::{Client, consumer::Error};
+/// # async fn example(client: Client) -> Result<(), Error> {
 /// use kmirror_client::batch::Decompressor;
 /// use kmirror_client::consumer::{Config, Consumer};
 /// use kmirror_client::group;

@@ -171,7 +171,7 @@ pub enum Error {
     },
 
     /// A broker answered with an error code.
-    #[error("{api:?} for {subject}: {code}{}", detail.as_ref().map(|d| format!(" ({d})")).unwrap_or_default())]
+    #[error("{api:?} for {subject}: {code}{}", in_brackets(detail.as_deref()))]
     Broker {
         /// Which request.
         api: ApiKey,
@@ -235,6 +235,11 @@ impl Error {
             Error::Broker { code, .. } => code_fate(*code),
         }
     }
+}
+
+/// What a broker adds in its own words, behind what was said already.
+fn in_brackets(detail: Option<&str>) -> String {
+    detail.map(|detail| format!(" ({detail})")).unwrap_or_default()
 }
 
 /// Codes after which the broker may have written nevertheless.

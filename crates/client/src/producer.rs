@@ -83,7 +83,8 @@ pub enum Error {
 /// A producer of records.
 ///
 /// ```no_run
-/// # async fn example(client: kmirror_client::Client) -> Result<(), kmirror_client::producer::Error> {
+/// # use kmirror_client::{Client, producer::Error};
+/// # async fn example(client: Client) -> Result<(), Error> {
 /// use kmirror_client::batch::Record;
 /// use kmirror_client::producer::{Config, Producer};
 ///

@@ -1,7 +1,7 @@
 //! Other people's clients use the fake: kcat (librdkafka) and the tools in Kafka's own jars.
 //!
-//! Ignored by default because the tools must be installed: `cargo test -- --ignored`. They fail, not
-//! skip, without them. The Java tests read the folder of Kafka's jars from `KMIRROR_JARS`.
+//! Ignored by default because the tools must be installed: `cargo test -- --ignored`. They fail,
+//! not skip, without them. The Java tests read the folder of Kafka's jars from `KMIRROR_JARS`.
 
 use std::process::{Output, Stdio};
 use std::time::Duration;

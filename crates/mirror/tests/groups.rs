@@ -111,3 +111,26 @@ async fn alone_with_a_group_id_keeps_positions_without_joining() {
     assert_eq!(report.totals.records, 10, "only what is new");
     pair.arrives("orders").await;
 }
+
+#[tokio::test]
+async fn a_member_that_is_expelled_and_comes_back_repeats_nothing() {
+    let pair = Pair::start(1).await;
+    pair.topic("orders", 4);
+    let mut config = grouped(&pair);
+    // What was written is not committed by far when the member is expelled.
+    config.commit_interval = Duration::from_secs(600);
+    let running = Running::start(config).await;
+    for _ in 0..5 {
+        pair.fill("orders", 5, 5);
+        pair.arrives("orders").await;
+        let group = pair.source.group("mirror").unwrap();
+        for member in &group.members {
+            assert!(pair.source.expire_member("mirror", member));
+        }
+        pair.fill("orders", 5, 5);
+    }
+    // It compares every record, each once and in order.
+    pair.arrives("orders").await;
+    assert!(running.stop().await.is_clean());
+    pair.arrives("orders").await;
+}

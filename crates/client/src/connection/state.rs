@@ -5,8 +5,9 @@
 //! ends no longer agree and the connection must close.
 //!
 //! A request is `queued` until the driver takes it to write; from then on it is finished or the
-//! connection dies. A caller that goes away from a queued request takes it back; from a written one,
-//! it leaves a place in the line whose answer is read and thrown away, and is still due in time.
+//! connection dies. A caller that goes away from a queued request takes it back; from a written
+//! one, it leaves a place in the line whose answer is read and thrown away, and is still due in
+//! time.
 
 use std::collections::VecDeque;
 

@@ -188,11 +188,14 @@ impl Stream {
         }
     }
 
-    /// What was fetched and not acknowledged.
+    /// What was fetched and not acknowledged, apart from what a refusal stopped: that is reported
+    /// as such.
     pub(super) fn unfinished(&self) -> Unfinished {
+        let is_stopped =
+            |owned: &super::Owned| owned.phase == Phase::Halted && !owned.life.is_current();
         let range = |(partition, owned): (&TopicPartition, &super::Owned)| {
             let (from, to) = (owned.tracker.position(), owned.tracker.routed());
-            (from < to).then(|| (partition.clone(), from..to))
+            (from < to && !is_stopped(owned)).then(|| (partition.clone(), from..to))
         };
         self.owned.iter().filter_map(range).collect()
     }

@@ -11,6 +11,7 @@
 
 mod leaving;
 mod owned;
+mod returning;
 mod start;
 mod turns;
 
@@ -228,18 +229,15 @@ impl Stream {
             Change::Revoking { partitions, deadline, hand_back } => {
                 self.begin_leaving(partitions, deadline, Some(hand_back));
             }
-            Change::Lost(partitions) => {
-                for partition in &partitions {
-                    self.drop_owned(partition);
-                }
-            }
+            Change::Lost(partitions) => self.lose(&partitions),
         }
         self.counts.partitions.set(i64::try_from(self.owned.len()).unwrap_or(i64::MAX));
         Ok(())
     }
 
     fn add(&mut self, partitions: Vec<TopicPartition>) {
-        for partition in &partitions {
+        let kept = self.welcome_back(&partitions);
+        for partition in partitions.iter().filter(|partition| !kept.contains(*partition)) {
             self.drop_owned(partition);
             let cell = self.board.begin(partition, self.index);
             let generation = self.next_generation();
@@ -268,6 +266,9 @@ impl Stream {
     fn take_starts(&mut self, starts: Starts) {
         let plan = Arc::clone(&self.plans.borrow());
         for start in starts.known {
+            if self.owned.get(&start.partition).is_some_and(Owned::is_returning) {
+                self.come_back(&start);
+            }
             let Some(owned) = self.owned.get_mut(&start.partition) else { continue };
             if owned.phase != Phase::Waiting || owned.start.is_some() {
                 continue;

@@ -58,6 +58,10 @@ pub(super) enum Phase {
     Flowing,
     /// It is not read; it is being handed back or drained.
     Leaving,
+    /// The group took it away without asking; what is under way is still acknowledged.
+    Away,
+    /// It was away and is assigned again; where others got with it meanwhile is being asked.
+    Returning,
     /// It stopped.
     Halted,
     /// It is where it was to get.
@@ -79,6 +83,10 @@ impl Owned {
             is_source_troubled: false,
             lanes: Vec::new(),
         }
+    }
+
+    pub(super) fn is_returning(&self) -> bool {
+        self.phase == Phase::Returning
     }
 
     pub(super) fn cell(&self) -> &Cell {

@@ -224,7 +224,7 @@ impl Stream {
                 Phase::Done => true,
                 Phase::Halted => owned.tracker.is_settled() || !owned.life.is_current(),
                 Phase::Waiting => refused(partition),
-                Phase::Flowing | Phase::Leaving => false,
+                Phase::Flowing | Phase::Leaving | Phase::Away | Phase::Returning => false,
             });
         self.is_settled.store(settled, Ordering::Release);
     }
@@ -243,7 +243,10 @@ impl Stream {
         let position = |(partition, owned): (&TopicPartition, &super::Owned)| {
             Some((partition.clone(), owned.to_commit()?))
         };
-        self.owned.iter().filter_map(position).collect()
+        let is_ours = |(_, owned): &(&TopicPartition, &super::Owned)| {
+            !matches!(owned.phase, Phase::Away | Phase::Returning)
+        };
+        self.owned.iter().filter(is_ours).filter_map(position).collect()
     }
 
     /// Writes positions in the background, unless a write is under way already.
