@@ -71,9 +71,9 @@ impl Report {
         let mut text = format!(
             "# Mirrors side by side\n\n{}\n\nSource: Kafka {source}. Destination: Kafka \
              {destination}. {kmirror}. {streams} streams, tasks or threads.\n\nMB and GB are \
-             decimal and count the records' values uncompressed. Rates are from the first record \
-             at the destination to the last; processor time is that of the mirror's process from its \
-             start. Medians.\n",
+             decimal and count the records' values uncompressed. Rates are from the first \
+             record at the destination to the last; processor time is that of the mirror's \
+             process from its start. Medians.\n",
             machine.title()
         );
         for measured in &self.cases {
