@@ -58,6 +58,16 @@ impl Case {
         self.records * self.record_bytes as u64
     }
 
+    /// The batches that a mirror may make of these at best. Producing alone is measured with them,
+    /// or a mirror that puts lonely records together would seem to pass the ceiling.
+    #[must_use]
+    pub fn batching_at_best(&self) -> Batching {
+        match self.batching {
+            Batching::One => Batching::Bytes(TOGETHER_BYTES),
+            batching @ Batching::Bytes(_) => batching,
+        }
+    }
+
     /// The case in a few words.
     #[must_use]
     pub fn title(&self) -> String {
@@ -123,6 +133,8 @@ pub fn codec(text: &str) -> Result<Codec, String> {
     Codec::from_name(text).ok_or_else(|| format!("one of {}", names.join(", ")))
 }
 
+/// What the tuned peers put together too.
+const TOGETHER_BYTES: usize = 256 << 10;
 /// A broker takes batches of a little over this (`message.max.bytes`).
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
@@ -168,5 +180,6 @@ mod tests {
         let spread = Partitions { source: 8, destination: 9 };
         assert_eq!(case.topic(), Case { partitions: spread, ..case.clone() }.topic());
         assert_eq!(case.logical_bytes(), 10_240);
+        assert_eq!(case.batching_at_best(), Batching::Bytes(256 << 10));
     }
 }

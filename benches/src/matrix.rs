@@ -212,6 +212,10 @@ impl Measured {
 
 /// Measures a ceiling in a process of its own, so that its memory and processor time are its own.
 async fn ceiling(alone: Alone, end: &End, case: &Case, threads: u16) -> Result<Ceiling, Error> {
+    let batching = match alone {
+        Alone::Fetch => case.batching,
+        Alone::Produce => case.batching_at_best(),
+    };
     let failed = |source| Error::Run { program: format!("the ceiling {}", alone.name()), source };
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     let partitions = format!("{}:{}", case.partitions.source, case.partitions.destination);
@@ -220,7 +224,7 @@ async fn ceiling(alone: Alone, end: &End, case: &Case, threads: u16) -> Result<C
     command.args(["--records", &case.records.to_string()]);
     command.args(["--record-bytes", &case.record_bytes.to_string()]);
     command.args(["--keys", &case.keys.to_string(), "--codec", case.codec.name()]);
-    command.args(["--batch", &case.batching.to_string(), "--partitions", &partitions]);
+    command.args(["--batch", &batching.to_string(), "--partitions", &partitions]);
     command.stdin(Stdio::null()).stderr(Stdio::inherit());
     let ran = tokio::task::spawn_blocking(move || command.output()).await;
     let output = ran.expect("invariant: waiting for a process does not panic").map_err(failed)?;
