@@ -14,8 +14,8 @@ use crate::{
 /// Mirror the same records with kmirror and with its peers, side by side.
 ///
 /// Starts a source and a destination of one broker each, fills the source once for each kind of
-/// load, and lets every mirror copy it in turns, each as its users run it, into a fresh topic. Each
-/// round also measures fetching alone and producing alone, which warms the brokers up and gives the
+/// load, warms them up, and lets every mirror copy it in turns, each as its users run it, into a
+/// fresh topic. Each round also measures fetching alone and producing alone, which gives the
 /// efficiency R (1/F + 1/P). Figures are medians of the rounds; they mean something beside each
 /// other, and little on a machine that others use.
 #[derive(Debug, Parser)]
@@ -67,6 +67,10 @@ pub struct Compare {
     /// How often everything is measured.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
+    /// How often each load is fetched and produced before anything is measured, to warm the brokers
+    /// up; without it, whoever comes first is the slowest.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub warm_up: u32,
     /// Streams of kmirror and MirrorMaker 1, tasks of MirrorMaker 2, threads of the ceilings.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub streams: u16,

@@ -17,6 +17,8 @@ pub struct Machine {
     pub kernel: String,
     /// The Java that runs brokers and peers.
     pub java: String,
+    /// The commit that is checked out, with `-dirty` if it was changed since.
+    pub commit: String,
 }
 
 impl Machine {
@@ -33,13 +35,14 @@ impl Machine {
             memory_mib: kibibytes.unwrap_or_default() / 1024,
             kernel: if kernel.is_empty() { unknown() } else { kernel },
             java: java().unwrap_or_else(unknown),
+            commit: commit().filter(|text| !text.is_empty()).unwrap_or_else(unknown),
         }
     }
 
     /// The machine in one line.
     #[must_use]
     pub fn title(&self) -> String {
-        let Self { processor, cores, memory_mib, kernel, java } = self;
+        let Self { processor, cores, memory_mib, kernel, java, .. } = self;
         format!("{processor}, {cores} cores, {memory_mib} MiB, Linux {kernel}, {java}")
     }
 }
@@ -58,6 +61,13 @@ fn java() -> Option<String> {
     let output = Command::new(xtask::brokers::java()).arg("-version").output().ok()?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     text.lines().next().map(str::to_owned)
+}
+
+fn commit() -> Option<String> {
+    let mut command = Command::new("git");
+    command.args(["describe", "--always", "--dirty"]).current_dir(xtask::workspace::root());
+    let output = command.stderr(std::process::Stdio::null()).output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 #[cfg(test)]

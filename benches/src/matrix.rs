@@ -98,6 +98,7 @@ impl Bench<'_> {
     async fn measure(&mut self, case: Case) -> Result<Measured, Error> {
         say::progress(&format!("== {}", case.title()));
         self.fill(&case).await?;
+        self.warm_up(&case).await?;
         let mut measured = Measured::new(case);
         for round in 1..=self.arguments.rounds {
             if !self.arguments.no_ceilings {
@@ -130,6 +131,19 @@ impl Bench<'_> {
         let filled = tokio::task::spawn_blocking(fill).await;
         let filled = filled.expect("invariant: producing the load does not panic")?;
         say::progress(&format!("filled the source at {:.0} MB/s", filled.megabytes_per_second));
+        Ok(())
+    }
+
+    /// Fetches and produces the load some times before anything counts: brokers run several times
+    /// faster once their Java virtual machines have compiled what this load needs, and whoever
+    /// came first would pay for it.
+    async fn warm_up(&self, case: &Case) -> Result<(), Error> {
+        let topic = case.topic();
+        for _ in 0..self.arguments.warm_up {
+            ceiling(Alone::Fetch, &self.source, case, self.arguments.streams).await?;
+            self.destination.make(&topic, case.partitions.destination).await?;
+            ceiling(Alone::Produce, &self.destination, case, self.arguments.streams).await?;
+        }
         Ok(())
     }
 

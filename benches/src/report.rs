@@ -70,11 +70,15 @@ impl Report {
         let Self { machine, source, destination, kmirror, streams, .. } = self;
         let mut text = format!(
             "# Mirrors side by side\n\n{}\n\nSource: Kafka {source}. Destination: Kafka \
-             {destination}. {kmirror}. {streams} streams, tasks or threads.\n\nMB and GB are \
-             decimal and count the records' values uncompressed. Rates are from the first \
-             record at the destination to the last; processor time is that of the mirror's \
-             process from its start. Medians.\n",
-            machine.title()
+             {destination}. {kmirror} (commit {}). {streams} streams, tasks or threads.
+
+MB and \
+             GB are decimal and count the records' values uncompressed; MiB are binary. Rates are \
+             from the first record at the destination to the last; processor time is that of the \
+             mirror's process from its start. Medians.
+",
+            machine.title(),
+            machine.commit
         );
         for measured in &self.cases {
             text.push('\n');

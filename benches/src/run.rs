@@ -6,7 +6,8 @@
 
 use std::{
     fs::File,
-    path::PathBuf,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -60,16 +61,18 @@ pub struct Outcome {
     pub surplus: i64,
 }
 
-/// A mirror's process; ended when dropped.
+/// A mirror's process; ended when dropped, or when this process ends in whatever way.
 pub struct Running {
     mirror: Mirror,
     child: Child,
+    /// Waits for this process to end; asleep all the while.
+    guard: Child,
     log: PathBuf,
     begin: Instant,
 }
 
 impl Running {
-    /// Starts `command`, which prints to `log`.
+    /// Starts `command`, which prints to `log` and whose arguments name the directory of `log`.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -80,8 +83,15 @@ impl Running {
         let program = command.get_program().display().to_string();
         command.stdin(Stdio::null()).stdout(out).stderr(err);
         let begin = clock::now();
-        let child = command.spawn().map_err(|source| Error::Run { program, source })?;
-        Ok(Self { mirror, child, log, begin })
+        let mut child = command.spawn().map_err(|source| Error::Run { program, source })?;
+        match guard(child.id(), &log) {
+            Ok(guard) => Ok(Self { mirror, child, guard, log, begin }),
+            Err(source) => {
+                // Nobody would end it; that it may have ended by itself does not matter.
+                let _ = child.kill().and_then(|()| child.wait());
+                Err(Error::Run { program: "sh".to_owned(), source })
+            }
+        }
     }
 
     fn usage(&self) -> Result<Usage, Error> {
@@ -126,7 +136,24 @@ impl Drop for Running {
         {
             eprintln!("end {}: {error}", self.mirror.name());
         }
+        drop(self.guard.stdin.take());
+        if let Err(error) = self.guard.wait() {
+            eprintln!("end the guard of {}: {error}", self.mirror.name());
+        }
     }
+}
+
+/// A process that ends process `id` when the pipe to it closes, if `id` is then still the mirror:
+/// its arguments name the directory of `log`.
+fn guard(id: u32, log: &Path) -> std::io::Result<Child> {
+    let directory = log.parent().unwrap_or(log).display();
+    let script = format!(
+        "cat >/dev/null; grep -qF '{directory}' /proc/{id}/cmdline 2>/dev/null && kill -9 {id}"
+    );
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(script).stdin(Stdio::piped()).stdout(Stdio::null());
+    // A group of its own, so that an interrupt at the keyboard does not end it first.
+    command.process_group(0).spawn()
 }
 
 /// A moment of a measurement, and what had been used by then.
@@ -234,5 +261,43 @@ async fn reach(
             });
         }
         clock::sleep(POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sleeper(directory: &Path) -> Command {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg("sleep 60; true").arg(directory);
+        command
+    }
+
+    fn is_alive(id: u32) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        !stat.is_empty() && !stat.contains(") Z ")
+    }
+
+    #[test]
+    fn a_mirror_ends_with_the_one_who_started_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut mirror = sleeper(directory.path()).spawn().expect("a shell");
+        let mut guard = guard(mirror.id(), &directory.path().join("log")).expect("a guard");
+        assert!(is_alive(mirror.id()));
+        drop(guard.stdin.take());
+        guard.wait().expect("the guard ends");
+        assert!(!mirror.wait().expect("the mirror ends").success());
+    }
+
+    #[test]
+    fn a_dropped_mirror_is_gone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = directory.path().join("log");
+        let running = Running::start(Mirror::Kmirror, sleeper(directory.path()), log);
+        let running = running.expect("a shell");
+        let id = running.child.id();
+        drop(running);
+        assert!(!is_alive(id));
     }
 }
