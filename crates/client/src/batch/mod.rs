@@ -1,6 +1,6 @@
 //! Record batches: the unit a mirror moves.
 //!
-//! A Fetch response is [`split`] into verified batches. A batch that may go to the destination
+//! A Fetch response is [`split()`] into verified batches. A batch that may go to the destination
 //! as it is becomes an [`Outgoing`] by patching its header ([`passthrough`]); its payload stays
 //! the slice of the response it was, and is neither copied nor decompressed. The others take a
 //! slower way: [`rebuild`] makes new batches out of records, [`coalesce`] one batch of several
@@ -67,7 +67,7 @@ impl Batch {
     /// Checks `bytes`, which must be one v2 batch and nothing else.
     ///
     /// # Errors
-    /// What [`split`] finds wrong with it; [`split::Error::Length`] also when bytes are
+    /// What [`split()`] finds wrong with it; [`split::Error::Length`] also when bytes are
     /// missing or left over.
     pub fn try_new(bytes: Bytes) -> Result<Self, split::Error> {
         let (offset, length) = match split::frame(&bytes)? {

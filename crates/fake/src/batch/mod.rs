@@ -1,7 +1,7 @@
 //! The v2 record batch as a broker keeps it: a 61-byte header it may patch and a payload it never
 //! touches.
 //!
-//! Owned by the log. Always true: a [`Batch`] holds exactly one complete v2 batch, its `head` is
+//! Owned by the log. Always true: a `Batch` holds exactly one complete v2 batch, its `head` is
 //! the encoding of its `header`, and its payload is a slice of the bytes the client sent (not a
 //! copy).
 

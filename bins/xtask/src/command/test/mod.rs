@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Format, clippy, tidy, cargo-deny.
+    /// Format, clippy, tidy, documentation, cargo-deny.
     Lint,
     /// Unit, integration and documentation tests of every crate.
     Unit,
@@ -106,6 +106,9 @@ fn lint(steps: &mut Steps) {
             false
         }
     });
+    let mut documentation = cargo(&["doc", "--workspace", "--no-deps", "--locked", "--quiet"]);
+    documentation.env("RUSTDOCFLAGS", "-D warnings");
+    steps.check("documentation", documentation);
     deny(steps);
 }
 
