@@ -26,8 +26,6 @@ pub enum Lane {
     Control,
     /// Heartbeats and offset commits.
     Coordinator,
-    /// Joining and syncing a group, which may take as long as a rebalance.
-    Join,
     /// The long polls of the fetch session of this number.
     Fetch(u16),
     /// The writes of the producer of this number.

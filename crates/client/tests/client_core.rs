@@ -103,7 +103,7 @@ async fn a_slow_request_on_one_lane_does_not_hold_up_another() {
     let client = Client::connect(config(&cluster)).await.unwrap();
     let broker = client.broker(BrokerId(1)).unwrap();
     let _never = cluster.intercept(ApiKey::DescribeCluster, |_| Action::Ignore);
-    let slow = broker.call(Lane::Join, 0..=1, |_| DescribeClusterRequest::default());
+    let slow = broker.call(Lane::Coordinator, 0..=1, |_| DescribeClusterRequest::default());
     let quick = broker.call(Lane::Control, 1..=9, |_| MetadataRequest::default());
     tokio::select! {
         answer = slow => panic!("answered {answer:?}"),

@@ -22,7 +22,7 @@ use kmirror_client::group::{
     Committer, Config as GroupConfig, Event, Membership, OffsetAndMetadata,
 };
 use kmirror_client::isolation::Isolation;
-use kmirror_client::{Client, TopicPartition, clock};
+use kmirror_client::{Client, ErrorCode, TopicPartition, clock};
 use tokio::time::Instant;
 
 use crate::connect::ClusterArgs;
@@ -379,6 +379,11 @@ impl Args {
             })
             .map(|topic| Arc::clone(&topic.name))
             .collect();
+        let refusal = view.topic(&name).map(|topic| topic.error);
+        if let Some(code @ ErrorCode::TOPIC_AUTHORIZATION_FAILED) = refusal {
+            return Err(Failure::runtime(format!("topic {name}: {code}"))
+                .with_help("have Read and Describe on the topic granted to this client"));
+        }
         if found.is_empty() {
             let wanted = self.include.as_deref().unwrap_or(&name);
             return Err(Failure::runtime(format!("there is no topic {wanted}"))
