@@ -61,10 +61,8 @@ impl Stream {
     ) {
         for partition in &partitions {
             self.fetch.end(partition);
-            if let Some(owned) = self.owned.get_mut(partition)
-                && owned.phase != Phase::Halted
-            {
-                owned.phase = Phase::Leaving;
+            if let Some(owned) = self.owned.get_mut(partition) {
+                owned.leave();
             }
         }
         let half = deadline.saturating_duration_since(clock::now()) / 2;
@@ -128,10 +126,8 @@ impl Stream {
         let partitions: BTreeSet<TopicPartition> = self.owned.keys().cloned().collect();
         for partition in &partitions {
             self.fetch.end(partition);
-            if let Some(owned) = self.owned.get_mut(partition)
-                && owned.phase != Phase::Halted
-            {
-                owned.phase = Phase::Leaving;
+            if let Some(owned) = self.owned.get_mut(partition) {
+                owned.leave();
             }
         }
         // Handed back at the very end, after the last commit; they are given up either way.

@@ -85,8 +85,30 @@ impl Owned {
         }
     }
 
+    /// Whether it was away and where others got with it is being asked.
     pub(super) fn is_returning(&self) -> bool {
         self.phase == Phase::Returning
+    }
+
+    /// Whether it can go on where it is should the group take it away and give it back.
+    pub(super) fn may_come_back(&self) -> bool {
+        matches!(self.phase, Phase::Flowing | Phase::Away | Phase::Returning)
+            && self.life.is_current()
+    }
+
+    /// Whether its position may be written: not while somebody else may have got further.
+    pub(super) fn may_commit(&self) -> bool {
+        !matches!(self.phase, Phase::Away | Phase::Returning)
+    }
+
+    /// Begins to give it up in good order; what stopped stays so, and what is not known to be at
+    /// the group's position will not be committed.
+    pub(super) fn leave(&mut self) {
+        self.phase = match self.phase {
+            Phase::Halted => Phase::Halted,
+            Phase::Away | Phase::Returning => Phase::Away,
+            Phase::Waiting | Phase::Flowing | Phase::Leaving | Phase::Done => Phase::Leaving,
+        };
     }
 
     pub(super) fn cell(&self) -> &Cell {

@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 use kmirror_client::TopicPartition;
 use kmirror_client::fetch::Position;
 
+use super::Stream;
 use super::owned::Phase;
 use super::start::Start;
-use super::{Owned, Stream};
 use crate::status::State;
 
 impl Stream {
@@ -21,7 +21,7 @@ impl Stream {
         for partition in partitions {
             self.fetch.end(partition);
             match self.owned.get_mut(partition) {
-                Some(owned) if owned.phase == Phase::Flowing && owned.life.is_current() => {
+                Some(owned) if owned.may_come_back() => {
                     owned.phase = Phase::Away;
                     owned.cell().set_state(State::Retrying, Some("lost to the group".to_owned()));
                 }
@@ -30,13 +30,13 @@ impl Stream {
         }
     }
 
-    /// Sorts what is away by a new assignment; true for a partition that is kept as it is.
+    /// Sorts what is away by a new assignment: gives the partitions that are kept as they are, and
+    /// forgets the others. One that is returning already was in an earlier assignment and stays.
     pub(super) fn welcome_back(&mut self, added: &[TopicPartition]) -> BTreeSet<TopicPartition> {
-        let away = |owned: &Owned| matches!(owned.phase, Phase::Away | Phase::Returning);
         let (kept, gone): (BTreeSet<_>, BTreeSet<_>) = self
             .owned
             .iter()
-            .filter(|(_, owned)| away(owned))
+            .filter(|(_, owned)| owned.phase == Phase::Away)
             .map(|(partition, _)| partition.clone())
             .partition(|partition| added.contains(partition));
         gone.iter().for_each(|partition| self.drop_owned(partition));

@@ -243,10 +243,8 @@ impl Stream {
         let position = |(partition, owned): (&TopicPartition, &super::Owned)| {
             Some((partition.clone(), owned.to_commit()?))
         };
-        let is_ours = |(_, owned): &(&TopicPartition, &super::Owned)| {
-            !matches!(owned.phase, Phase::Away | Phase::Returning)
-        };
-        self.owned.iter().filter(is_ours).filter_map(position).collect()
+        let owned = self.owned.iter().filter(|(_, owned)| owned.may_commit());
+        owned.filter_map(position).collect()
     }
 
     /// Writes positions in the background, unless a write is under way already.
