@@ -133,6 +133,18 @@ fn outcome(
     })
 }
 
+/// What a broker says of one topic.
+fn topic_outcome(
+    api: ApiKey,
+    topic: &TopicName,
+    code: i16,
+    detail: Option<&StrBytes>,
+) -> (Arc<str>, Result<(), Error>) {
+    let name = shared(&topic.0);
+    let subject = Subject::Topic(Arc::clone(&name));
+    (name, outcome(api, subject, code, detail))
+}
+
 /// The first item's error that passes by itself, for which all are worth another try.
 fn retryable<K, T>(results: &Results<K, T>) -> Option<Error> {
     results

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::{ApiKey, CreatePartitionsRequest};
 
-use super::{Admin, Results, milliseconds, outcome, retryable, shared, topic_name};
+use super::{Admin, Results, milliseconds, retryable, topic_name, topic_outcome};
 use crate::broker::Lane;
-use crate::error::{Error, Subject};
+use crate::error::Error;
 
 impl Admin {
     /// Gives topics more partitions: `counts` says how many each has afterwards.
@@ -38,10 +38,8 @@ impl Admin {
                 })
                 .await?;
             let results = answer.body.results.iter().map(|topic| {
-                let name = shared(&topic.name.0);
-                let subject = Subject::Topic(Arc::clone(&name));
                 let detail = topic.error_message.as_ref();
-                (name, outcome(ApiKey::CreatePartitions, subject, topic.error_code, detail))
+                topic_outcome(ApiKey::CreatePartitions, &topic.name, topic.error_code, detail)
             });
             let results: Results<Arc<str>> = results.collect();
             retryable(&results).map_or(Ok(results), Err)

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::{ApiKey, CreateTopicsRequest, DeleteTopicsRequest};
 
-use super::{Admin, Results, Tries, milliseconds, outcome, retryable, shared, text, topic_name};
+use super::{Admin, Results, Tries, milliseconds, retryable, text, topic_name, topic_outcome};
 use crate::broker::Lane;
-use crate::error::{Error, Subject};
+use crate::error::Error;
 
 /// A topic to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,14 +103,11 @@ impl Admin {
                     .with_timeout_ms(milliseconds(timeout / 2))
             })
             .await?;
-        let result =
-            |topic: &kafka_protocol::messages::create_topics_response::CreatableTopicResult| {
-                let name = shared(&topic.name.0);
-                let subject = Subject::Topic(Arc::clone(&name));
-                let detail = topic.error_message.as_ref();
-                (name, outcome(ApiKey::CreateTopics, subject, topic.error_code, detail))
-            };
-        Ok(answer.body.topics.iter().map(result).collect())
+        let results = answer.body.topics.iter().map(|topic| {
+            let detail = topic.error_message.as_ref();
+            topic_outcome(ApiKey::CreateTopics, &topic.name, topic.error_code, detail)
+        });
+        Ok(results.collect())
     }
 
     /// Deletes topics. A topic may still be seen for a moment after it was deleted.
@@ -131,10 +128,8 @@ impl Admin {
                 })
                 .await?;
             let results = answer.body.responses.iter().filter_map(|topic| {
-                let name = shared(&topic.name.as_ref()?.0);
-                let subject = Subject::Topic(Arc::clone(&name));
-                let detail = topic.error_message.as_ref();
-                Some((name, outcome(ApiKey::DeleteTopics, subject, topic.error_code, detail)))
+                let (name, detail) = (topic.name.as_ref()?, topic.error_message.as_ref());
+                Some(topic_outcome(ApiKey::DeleteTopics, name, topic.error_code, detail))
             });
             Ok(results.collect())
         })
