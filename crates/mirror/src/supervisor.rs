@@ -190,7 +190,6 @@ async fn assemble(
     // Joining a group with no topics would only cause a second rebalance a moment later.
     let complete = plans.wait_for(|plan| plan.complete).await;
     let topics = complete.map(|plan| plan.topics.keys().cloned().collect()).unwrap_or_default();
-    let admin = Admin::new(source.clone());
     let (assign, keeper, reader) = match &config.ownership {
         Ownership::Group(group) => Assign::member(&source, group, index, topics)?,
         Ownership::Alone { group_id } => {
@@ -198,7 +197,7 @@ async fn assemble(
             match group_id {
                 None => (assign, Keeper::Nowhere, Reader::Nowhere),
                 Some(id) => {
-                    let group = Group { admin: admin.clone(), id: Arc::clone(id) };
+                    let group = Group { admin: Admin::new(source.clone()), id: Arc::clone(id) };
                     (assign, Keeper::Outside(group.clone()), Reader::Outside(group))
                 }
             }
@@ -213,11 +212,11 @@ async fn assemble(
         index,
         plans,
         assign,
-        fetch: Fetch::new(source, &config, index, budget),
+        fetch: Fetch::new(source.clone(), &config, index, budget),
         produce: Produce::new((producer, refusals), Arc::clone(&config), Arc::clone(&board)),
         keeper,
         reader,
-        admin,
+        source,
         is_settled,
         config,
         board,

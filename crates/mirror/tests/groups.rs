@@ -79,6 +79,20 @@ async fn topics_that_appear_are_joined_through_the_group() {
 }
 
 #[tokio::test]
+async fn partitions_that_are_added_are_joined_through_the_group() {
+    let pair = Pair::start(1).await;
+    pair.topic("orders", 2);
+    let running = Running::start(grouped(&pair).with_streams(2)).await;
+    pair.fill("orders", 2, 2);
+    pair.arrives("orders").await;
+    pair.source.grow_topic("orders", 3).unwrap();
+    pair.fill("orders", 2, 2);
+    pair.arrives("orders").await;
+    until("the status shows them", || async { running.status().partitions.len() == 3 }).await;
+    assert!(running.stop().await.is_clean());
+}
+
+#[tokio::test]
 async fn a_forced_rebalance_under_load_loses_nothing() {
     let pair = Pair::start(2).await;
     pair.topic("orders", 6);

@@ -11,20 +11,22 @@
 
 mod leaving;
 mod owned;
+mod planned;
 mod returning;
 mod start;
 mod turns;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use kmirror_client::admin::Admin;
 use kmirror_client::batch::Entry;
 use kmirror_client::fetch::{Fetched, Position};
-use kmirror_client::{TopicPartition, clock, group};
+use kmirror_client::{Client, TopicPartition, clock, group};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -42,6 +44,7 @@ use crate::stage::route::{Router, Stretch};
 use crate::status::{Board, State};
 use leaving::Leaving;
 use owned::{Owned, Phase};
+use planned::Sizes;
 use start::{Lookup, Starts};
 
 /// What a stream is made of.
@@ -55,7 +58,7 @@ pub(crate) struct Parts {
     pub(crate) produce: Produce,
     pub(crate) keeper: Keeper,
     pub(crate) reader: crate::positions::Reader,
-    pub(crate) admin: kmirror_client::admin::Admin,
+    pub(crate) source: Client,
     /// Set while this stream has nothing left to catch up with.
     pub(crate) is_settled: Arc<std::sync::atomic::AtomicBool>,
 }
@@ -66,6 +69,7 @@ pub(crate) struct Stream {
     board: Arc<Board>,
     index: usize,
     plans: watch::Receiver<Arc<Plan>>,
+    source: Client,
     assign: Assign,
     fetch: Fetch,
     router: Router,
@@ -76,7 +80,8 @@ pub(crate) struct Stream {
     owned: BTreeMap<TopicPartition, Owned>,
     leavings: Vec<Leaving>,
     jobs: FuturesUnordered<LocalBoxFuture<'static, Job>>,
-    subscribed: BTreeSet<Arc<str>>,
+    /// What the group knows of: the topics, and how many partitions each is known to have.
+    subscribed: Sizes,
     generation: u64,
     next_commit: Instant,
     next_judgement: Instant,
@@ -97,6 +102,8 @@ enum Job {
     Started(Starts),
     Written(Written),
     Retry(TopicPartition, Generation),
+    /// The source showed the partitions the plan has, or does not show them.
+    Looked,
 }
 
 /// Asks for starts in the background.
@@ -133,13 +140,14 @@ impl Stream {
             commits_failed: metrics.counter(Metric::CommitCommits, ["failed"]),
         };
         Stream {
-            lookup: Lookup::new(parts.admin, parts.reader, &parts.config),
+            lookup: Lookup::new(Admin::new(parts.source.clone()), parts.reader, &parts.config),
             next_commit: clock::now() + parts.config.commit_interval,
             next_judgement: clock::now(),
             config: parts.config,
             board: parts.board,
             index: parts.index,
             plans: parts.plans,
+            source: parts.source,
             assign: parts.assign,
             fetch: parts.fetch,
             router: Router::new(),
@@ -148,7 +156,7 @@ impl Stream {
             owned: BTreeMap::new(),
             leavings: Vec::new(),
             jobs: FuturesUnordered::new(),
-            subscribed: BTreeSet::new(),
+            subscribed: Sizes::new(),
             generation: 0,
             was_assigned: false,
             is_settled: parts.is_settled,
@@ -252,6 +260,7 @@ impl Stream {
         match job {
             Job::Started(starts) => self.take_starts(starts),
             Job::Written(written) => self.take_written(written),
+            Job::Looked => {}
             Job::Retry(partition, generation) => {
                 let waiting = self.owned.get(&partition).filter(|owned| {
                     owned.life.generation == generation && owned.phase == Phase::Flowing
@@ -304,25 +313,6 @@ impl Stream {
         self.fetch.begin(partition, start);
         tracing::info!(%partition, next_offset = start.next_offset, "mirroring begins");
         self.finish_if_caught_up(partition);
-    }
-
-    /// The topics' plans changed.
-    async fn replan(&mut self) -> Result<(), Error> {
-        let plan = Arc::clone(&self.plans.borrow_and_update());
-        let topics: BTreeSet<Arc<str>> = plan.topics.keys().cloned().collect();
-        if plan.complete && topics != self.subscribed {
-            self.subscribed.clone_from(&topics);
-            self.assign.subscribe(topics).await.map_err(|source| Error::Group { source })?;
-        }
-        let partitions: Vec<TopicPartition> = self.owned.keys().cloned().collect();
-        for partition in partitions {
-            let owned = self.owned.get_mut(&partition);
-            if let (Some(owned), Some(topic)) = (owned, plan.topics.get(&partition.topic)) {
-                owned.replan(topic, &self.config);
-            }
-            self.begin_if_ready(&partition);
-        }
-        Ok(())
     }
 
     /// A stretch of a partition: routes it and hands it to the produce stage.
