@@ -3,11 +3,13 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{Pair, Running, until};
 use kmirror::Config;
 use kmirror::config::{Group, Ownership};
+use kmirror_fake::{Action, ApiKey, ResponseError};
 
 fn grouped(pair: &Pair) -> Config {
     let mut group = Group::new("mirror");
@@ -124,6 +126,35 @@ async fn alone_with_a_group_id_keeps_positions_without_joining() {
     let report = Running::start(config()).await.end().await.unwrap();
     assert_eq!(report.totals.records, 10, "only what is new");
     pair.arrives("orders").await;
+}
+
+#[tokio::test]
+async fn a_partition_on_its_way_back_stays_when_another_assignment_comes() {
+    let pair = Pair::start(1).await;
+    pair.topic("orders", 4);
+    let mut config = grouped(&pair);
+    config.commit_interval = Duration::from_secs(600);
+    let running = Running::start(config).await;
+    pair.fill("orders", 5, 5);
+    pair.arrives("orders").await;
+    // Nobody tells where the partitions stand: they are assigned again and cannot go on yet.
+    let refused = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&refused);
+    let silence = pair.source.intercept(ApiKey::OffsetFetch, move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        Action::Error(ResponseError::CoordinatorLoadInProgress)
+    });
+    for member in &pair.source.group("mirror").unwrap().members {
+        assert!(pair.source.expire_member("mirror", member));
+    }
+    until("the positions are asked for", || async { refused.load(Ordering::Relaxed) > 0 }).await;
+    pair.source.grow_topic("orders", 5).unwrap();
+    until("the new one is assigned", || async { running.status().partitions.len() == 5 }).await;
+    drop(silence);
+    pair.fill("orders", 5, 5);
+    // It compares every record, each once and in order.
+    pair.arrives("orders").await;
+    assert!(running.stop().await.is_clean());
 }
 
 #[tokio::test]
