@@ -1,6 +1,7 @@
 //! Why a mirror cannot start or go on ([`Error`]), and why one partition stopped while the mirror
 //! goes on ([`Halt`]). Every `Display` speaks of its own level; causes are in `source()`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kmirror_client::TopicPartition;
@@ -71,6 +72,12 @@ pub enum Error {
         /// Why it stopped.
         source: Halt,
     },
+    /// The source grants none of the topics that were selected, and nothing was mirrored.
+    #[error("the source grants none of the topics: {}", list(topics))]
+    Denied {
+        /// Their names.
+        topics: BTreeSet<Arc<str>>,
+    },
     /// A thread of the mirror ended by a bug of ours.
     #[error("{thread} panicked: {message}")]
     Panicked {
@@ -113,9 +120,15 @@ impl Error {
             | Error::SameCluster { .. }
             | Error::ClusterChanged { .. }
             | Error::Halted { .. }
+            | Error::Denied { .. }
             | Error::Panicked { .. } => false,
         }
     }
+}
+
+/// Names in a sentence.
+fn list(names: &BTreeSet<Arc<str>>) -> String {
+    names.iter().map(|name| &**name).collect::<Vec<_>>().join(", ")
 }
 
 /// Why a partition stopped alone. Offsets are the source's.

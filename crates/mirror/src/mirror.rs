@@ -1,9 +1,11 @@
 //! The mirror as its embedder sees it: [`Mirror::build`], [`Mirror::run`], [`Mirror::status`].
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kmirror_client::budget::Budget;
+use kmirror_client::fetch::Trouble;
 use kmirror_client::{Client, TopicPartition, clock};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -38,6 +40,9 @@ pub struct Report {
     pub totals: Totals,
     /// Partitions that stopped, and why.
     pub halted: Vec<(TopicPartition, Halt)>,
+    /// Source topics that could not be mirrored, or not all of them, until somebody changes
+    /// something: the source does not grant them, or the destination refuses what they take.
+    pub blocked: BTreeMap<Arc<str>, String>,
     /// Source offsets that were fetched and not acknowledged when the mirror ended, per partition:
     /// from the position to the last one fetched. Empty after a drain that ended in time.
     pub unfinished: Vec<(TopicPartition, std::ops::Range<i64>)>,
@@ -61,7 +66,7 @@ pub enum Ended {
 impl Report {
     /// True when nothing stopped and nothing was left undone.
     pub fn is_clean(&self) -> bool {
-        self.halted.is_empty() && self.unfinished.is_empty()
+        self.halted.is_empty() && self.blocked.is_empty() && self.unfinished.is_empty()
     }
 }
 
@@ -126,17 +131,22 @@ impl Mirror {
         let metrics = Arc::clone(self.board.metrics());
         let topics = Topics::new(Arc::clone(&self.config), clients, plans, metrics);
         let mut streams = Streams::start(&common, topics)?;
-        let mut watched = Watched { mirror: self, plans: common.plans, caught_up: false };
+        let mut watched =
+            Watched { mirror: self, plans: common.plans, caught_up: false, denied: None };
         watched.watch(&mut streams, shutdown).await;
-        let caught_up = watched.caught_up;
+        let Watched { plans, caught_up, denied, .. } = watched;
         let unfinished = streams.join();
         abort.done();
-        self.publish(&watched.plans.borrow(), Phase::Stopped);
+        self.publish(&plans.borrow(), Phase::Stopped);
         let unfinished = unfinished?;
+        if let Some(topics) = denied {
+            return Err(Error::Denied { topics });
+        }
         let aborted = self.trigger.phase() == Ending::Aborting || !unfinished.is_empty();
         Ok(Report {
             totals: self.board.read().totals,
             halted: self.board.halted(),
+            blocked: self.blocked(&plans.borrow()),
             end: match (aborted, caught_up) {
                 (true, _) => Ended::Aborted,
                 (false, true) => Ended::CaughtUp,
@@ -144,6 +154,16 @@ impl Mirror {
             },
             unfinished,
         })
+    }
+
+    /// What waits for an operator.
+    fn blocked(&self, plan: &Plan) -> BTreeMap<Arc<str>, String> {
+        let topics = plan.topics.values();
+        let refused = topics
+            .filter_map(|topic| Some((Arc::clone(&topic.source), topic.blocked()?.to_owned())));
+        let denied = self.board.denied().0.into_iter().chain(plan.denied.iter().cloned());
+        let denied = denied.map(|topic| (topic, Trouble::Unauthorized.to_string()));
+        refused.chain(denied).collect()
     }
 
     /// Renews the status.
@@ -196,6 +216,8 @@ struct Watched<'a> {
     mirror: &'a Mirror,
     plans: watch::Receiver<Arc<Plan>>,
     caught_up: bool,
+    /// Everything that was selected, if none of it is granted.
+    denied: Option<BTreeSet<Arc<str>>>,
 }
 
 impl Watched<'_> {
@@ -228,6 +250,15 @@ impl Watched<'_> {
         STATUS_INTERVAL * (1 + u32::try_from(partitions / 1_000).unwrap_or(u32::MAX).min(16))
     }
 
+    /// The topics, if there are some and the source grants none: then there is nothing to wait for.
+    fn denied(&self) -> Option<BTreeSet<Arc<str>>> {
+        let plan = self.plans.borrow();
+        let (mut topics, are_all) = self.mirror.board.denied();
+        let has_others = topics.is_empty() && !plan.topics.is_empty();
+        topics.extend(plan.denied.iter().cloned());
+        (plan.complete && are_all && !has_others && !topics.is_empty()).then_some(topics)
+    }
+
     fn tick(&mut self, streams: &Streams) {
         let trigger = &self.mirror.trigger;
         if self.mirror.config.until_caught_up
@@ -237,6 +268,12 @@ impl Watched<'_> {
         {
             self.caught_up = true;
             trigger.drain();
+        }
+        if trigger.phase() == Ending::Running && !self.mirror.board.has_mirrored() {
+            self.denied = self.denied();
+            if self.denied.is_some() {
+                trigger.drain();
+            }
         }
         let phase = match trigger.phase() {
             Ending::Running => Phase::Running,

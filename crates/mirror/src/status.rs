@@ -1,7 +1,7 @@
 //! What the mirror shows of itself. Streams write into cells of the [`Board`] (atomics, one cell
 //! per source partition); the supervisor reads all cells into an immutable [`Status`] now and then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -226,6 +226,13 @@ struct Shown {
     state: State,
     why: Option<String>,
     halt: Option<Halt>,
+    is_denied: bool,
+}
+
+impl Default for Shown {
+    fn default() -> Self {
+        Shown { state: State::Waiting, why: None, halt: None, is_denied: false }
+    }
 }
 
 /// Sums over all partitions there ever were.
@@ -263,13 +270,23 @@ impl Cell {
 
     /// Says what the partition does now.
     pub(crate) fn set_state(&self, state: State, why: Option<String>) {
-        *self.shown() = Shown { state, why, halt: None };
+        *self.shown() = Shown { state, why, ..Shown::default() };
+    }
+
+    /// Says that the source does not let the partition be read; it is tried again.
+    pub(crate) fn deny(&self, why: String) {
+        let state = State::Retrying;
+        *self.shown() = Shown { state, why: Some(why), is_denied: true, ..Shown::default() };
     }
 
     /// Says that the partition stopped.
     pub(crate) fn halt(&self, halt: Halt) {
-        *self.shown() =
-            Shown { state: State::Halted, why: Some(halt.to_string()), halt: Some(halt) };
+        *self.shown() = Shown {
+            state: State::Halted,
+            why: Some(halt.to_string()),
+            halt: Some(halt),
+            ..Shown::default()
+        };
     }
 
     /// What the partition does.
@@ -368,7 +385,7 @@ impl Board {
             },
             ways: Way::ALL.iter().map(way).collect(),
             sums: Arc::clone(&self.sums),
-            state: Mutex::new(Shown { state: State::Waiting, why: None, halt: None }),
+            state: Mutex::default(),
         });
         let mut inner = self.inner();
         if let Some(old) = inner.cells.insert(partition.clone(), Arc::clone(&cell)) {
@@ -404,6 +421,27 @@ impl Board {
     pub(crate) fn halted(&self) -> Vec<(TopicPartition, Halt)> {
         let halt = |cell: &Arc<Cell>| Some((cell.partition.clone(), cell.shown().halt.clone()?));
         self.inner().cells.values().filter_map(halt).collect()
+    }
+
+    /// Topics with partitions that the source does not let be read, and whether those are all there
+    /// are here.
+    pub(crate) fn denied(&self) -> (BTreeSet<Arc<str>>, bool) {
+        let inner = self.inner();
+        let mut topics = BTreeSet::new();
+        let mut are_all = true;
+        for cell in inner.cells.values() {
+            if cell.shown().is_denied {
+                topics.insert(Arc::clone(&cell.partition.topic));
+            } else {
+                are_all = false;
+            }
+        }
+        (topics, are_all)
+    }
+
+    /// Whether any record was acknowledged.
+    pub(crate) fn has_mirrored(&self) -> bool {
+        self.sums.records.load(Ordering::Relaxed) > 0
     }
 
     /// Reads all cells, and brings the gauges up to date.

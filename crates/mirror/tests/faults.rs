@@ -21,6 +21,49 @@ fn move_leaders(cluster: &Cluster, topic: &str, round: usize) {
     }
 }
 
+fn deny_reading(cluster: &Cluster) -> kmirror_fake::Intercept {
+    cluster.intercept(ApiKey::Fetch, |_| Action::Error(ResponseError::TopicAuthorizationFailed))
+}
+
+#[tokio::test]
+async fn a_mirror_of_which_no_topic_is_granted_ends_and_names_them() {
+    let pair = Pair::start(1).await;
+    pair.topic("orders", 2);
+    let _denied = deny_reading(&pair.source);
+    let error = Running::start(pair.config()).await.end().await.unwrap_err();
+    assert!(matches!(&error, Error::Denied { topics } if topics.contains("orders")), "{error}");
+}
+
+#[tokio::test]
+async fn a_topic_that_is_no_longer_granted_is_in_the_report() {
+    let pair = Pair::start(1).await;
+    pair.topic("orders", 2);
+    pair.fill("orders", 2, 2);
+    let running = Running::start(pair.config()).await;
+    pair.arrives("orders").await;
+    let denied = deny_reading(&pair.source);
+    until("it is noticed", || async { running.state() == Some(State::Retrying) }).await;
+    drop(denied);
+    let report = running.stop().await;
+    assert!(!report.is_clean());
+    assert_eq!(report.blocked.keys().map(|topic| &**topic).collect::<Vec<_>>(), ["orders"]);
+}
+
+#[tokio::test]
+async fn a_topic_the_destination_refuses_to_create_is_in_the_report() {
+    let pair = Pair::start(1).await;
+    pair.topic("orders", 2);
+    pair.topic("payments", 1);
+    pair.destination.create_topic("payments", 1);
+    pair.fill("payments", 1, 1);
+    let refusal = Action::Error(ResponseError::TopicAuthorizationFailed);
+    let _refused = pair.destination.intercept(ApiKey::CreateTopics, move |_| refusal.clone());
+    let running = Running::start(pair.config()).await;
+    pair.arrives("payments").await;
+    let report = running.stop().await;
+    assert_eq!(report.blocked.keys().map(|topic| &**topic).collect::<Vec<_>>(), ["orders"]);
+}
+
 #[tokio::test]
 async fn nothing_is_lost_or_repeated_when_leaders_move_at_both_ends() {
     let pair = Pair::start(3).await;

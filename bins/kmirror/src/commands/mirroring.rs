@@ -128,6 +128,7 @@ pub(crate) fn sum(mirrors: &Shared) -> Totals {
 
 fn conclude(mirrors: &Shared, reports: Vec<Result<Report, kmirror::Error>>) -> Result<(), Failure> {
     let mut halted = Vec::new();
+    let mut blocked = Vec::new();
     let mut unfinished = 0;
     let mut aborted = false;
     for (named, outcome) in mirrors.iter().zip(reports) {
@@ -136,6 +137,9 @@ fn conclude(mirrors: &Shared, reports: Vec<Result<Report, kmirror::Error>>) -> R
         unfinished += report.unfinished.len();
         for (partition, halt) in report.halted {
             halted.push(format!("{partition}: {halt}"));
+        }
+        for (topic, why) in report.blocked {
+            blocked.push(format!("{topic}: {why}"));
         }
     }
     if aborted {
@@ -149,6 +153,12 @@ fn conclude(mirrors: &Shared, reports: Vec<Result<Report, kmirror::Error>>) -> R
         return Err(Failure::new(Code::Halted, text)
             .with_help("see docs/OPERATIONS.md for what each means and how to go on"));
     }
+    if !blocked.is_empty() {
+        let text =
+            format!("{} topics could not be mirrored: {}", blocked.len(), blocked.join("; "));
+        return Err(Failure::new(Code::Halted, text)
+            .with_help("grant what they take, or leave them out of the selection"));
+    }
     Ok(())
 }
 
@@ -158,6 +168,9 @@ fn failed(flow: &str, error: kmirror::Error) -> Failure {
         kmirror::Error::SameCluster { .. } => "mirror to another cluster, or set prefix or suffix",
         kmirror::Error::ClusterChanged { .. } => {
             "check the addresses, or the cluster_id you pinned"
+        }
+        kmirror::Error::Denied { .. } => {
+            "grant Read and Describe on the topics to whom this connects as, at the source"
         }
         kmirror::Error::Cluster { .. } => {
             "check the addresses, that this host reaches them (kmirror topics --list), and map \

@@ -64,6 +64,8 @@ pub(crate) enum Readiness {
     Ready,
     /// Not yet, for this reason.
     Waiting(String),
+    /// The destination refused what it takes, for this reason; it is asked again.
+    Failing(String),
     /// Not until somebody changes something.
     Refused(String),
 }
@@ -78,7 +80,9 @@ impl TopicPlan {
         };
         match self.readiness {
             Readiness::Ready => config.partitioning.mapping(partition, counts),
-            Readiness::Waiting(_) | Readiness::Refused(_) => Mapping::Missing,
+            Readiness::Waiting(_) | Readiness::Failing(_) | Readiness::Refused(_) => {
+                Mapping::Missing
+            }
         }
     }
 
@@ -86,13 +90,23 @@ impl TopicPlan {
     pub(crate) fn why(&self) -> Option<&str> {
         match &self.readiness {
             Readiness::Ready => None,
-            Readiness::Waiting(why) | Readiness::Refused(why) => Some(why),
+            Readiness::Waiting(why) | Readiness::Failing(why) | Readiness::Refused(why) => {
+                Some(why)
+            }
         }
     }
 
     /// Whether it stays as it is until somebody changes something.
     pub(crate) fn is_refused(&self) -> bool {
         matches!(self.readiness, Readiness::Refused(_))
+    }
+
+    /// Why nobody but an operator gets it to flow, if that is so.
+    pub(crate) fn blocked(&self) -> Option<&str> {
+        match &self.readiness {
+            Readiness::Ready | Readiness::Waiting(_) => None,
+            Readiness::Failing(why) | Readiness::Refused(why) => Some(why),
+        }
     }
 
     /// As the status shows it.
@@ -104,7 +118,7 @@ impl TopicPlan {
             destination_partitions: self.destination_partitions,
             state: match self.readiness {
                 Readiness::Ready => "ready",
-                Readiness::Waiting(_) => "waiting",
+                Readiness::Waiting(_) | Readiness::Failing(_) => "waiting",
                 Readiness::Refused(_) => "refused",
             },
             why: self.why().map(str::to_owned),
@@ -117,6 +131,8 @@ impl TopicPlan {
 pub(crate) struct Plan {
     /// By source name.
     pub(crate) topics: BTreeMap<Arc<str>, Arc<TopicPlan>>,
+    /// Topics that were asked for by name and that the source does not grant.
+    pub(crate) denied: BTreeSet<Arc<str>>,
     /// True once both clusters were listed.
     pub(crate) complete: bool,
 }
@@ -167,7 +183,7 @@ pub(crate) fn draw(
     memory: &mut Memory,
     brokers: usize,
 ) -> (Plan, Vec<Action>) {
-    let mut plan = Plan { topics: BTreeMap::new(), complete: true };
+    let mut plan = Plan { complete: true, ..Plan::default() };
     let mut actions = Vec::new();
     let mut taken: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
     for topic in source.values().filter(|topic| config.topics.selects(&topic.name, topic.internal))
@@ -292,10 +308,10 @@ impl Drawing<'_> {
     }
 
     fn waiting(&self, what: &str, destination: &str) -> Readiness {
-        Readiness::Waiting(match self.memory.failures.get(destination) {
-            Some(failure) => format!("{what}: {failure}"),
-            None => what.to_owned(),
-        })
+        match self.memory.failures.get(destination) {
+            Some(failure) => Readiness::Failing(format!("{what}: {failure}")),
+            None => Readiness::Waiting(what.to_owned()),
+        }
     }
 }
 

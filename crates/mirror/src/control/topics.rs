@@ -43,7 +43,10 @@ impl Topics {
     ) -> Topics {
         let cluster_ids = [source.view().cluster_id.clone(), destination.view().cluster_id.clone()];
         let same_cluster = cluster_ids[0].is_some() && cluster_ids[0] == cluster_ids[1];
-        source.watch_all_topics();
+        match config.topics.names() {
+            Some(names) => source.watch_topics(names),
+            None => source.watch_all_topics(),
+        }
         destination.watch_all_topics();
         let memory = Memory { same_cluster, ..Memory::default() };
         let known = BTreeSet::new();
@@ -82,20 +85,29 @@ impl Topics {
         let (source, destination) = self.list().await?;
         self.read_traits(&source, &destination).await;
         let brokers = self.destination.view().brokers().count();
-        let (plan, actions) =
+        let (mut plan, actions) =
             draw(&self.config, (&source, &destination), &mut self.memory, brokers);
-        if actions.is_empty() {
-            self.publish(plan);
-            return Ok(());
+        if !actions.is_empty() {
+            for action in actions {
+                self.act(action).await;
+            }
+            let (source, destination) = self.list().await?;
+            self.read_traits(&source, &destination).await;
+            (plan, _) = draw(&self.config, (&source, &destination), &mut self.memory, brokers);
         }
-        for action in actions {
-            self.act(action).await;
-        }
-        let (source, destination) = self.list().await?;
-        self.read_traits(&source, &destination).await;
-        let (plan, _) = draw(&self.config, (&source, &destination), &mut self.memory, brokers);
+        plan.denied = self.denied();
         self.publish(plan);
         Ok(())
+    }
+
+    /// Topics that match and that the source says are not granted: it tells only of those asked for
+    /// by name and hides the others.
+    fn denied(&self) -> BTreeSet<Arc<str>> {
+        let is_denied = |topic: &&kmirror_client::cluster::Topic| {
+            topic.error == ErrorCode::TOPIC_AUTHORIZATION_FAILED
+                && self.config.topics.selects(&topic.name, topic.is_internal)
+        };
+        self.source.view().topics().filter(is_denied).map(|topic| Arc::clone(&topic.name)).collect()
     }
 
     async fn list(&mut self) -> Result<(Listing, Listing), (End, String)> {
@@ -215,6 +227,9 @@ impl Topics {
         self.plans.send_if_modified(|published| {
             let is_new = **published != plan;
             if is_new {
+                for topic in plan.denied.difference(&published.denied) {
+                    tracing::error!(%topic, "the source does not grant this topic");
+                }
                 for topic in plan.topics.values() {
                     if let Readiness::Refused(why) = &topic.readiness {
                         tracing::warn!(topic = %topic.source, why, "topic refused");

@@ -4,6 +4,7 @@
 //! linear-time engine takes are matched by it, the others by a backtracking one with a bound on its
 //! steps.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -132,6 +133,12 @@ impl Selection {
         self
     }
 
+    /// The only topics it can select, where `include` spells out their names; `None` where it is a
+    /// pattern.
+    pub(crate) fn names(&self) -> Option<BTreeSet<Arc<str>>> {
+        self.include.text.split('|').map(literal).collect()
+    }
+
     /// Whether a topic is mirrored; `internal` is what the broker's metadata says about it.
     pub fn selects(&self, topic: &str, internal: bool) -> bool {
         let internal = internal || INTERNAL.contains(&topic);
@@ -139,6 +146,16 @@ impl Selection {
             && self.include.matches(topic)
             && !self.exclude.iter().any(|exclude| exclude.matches(topic))
     }
+}
+
+/// The one name an alternative matches, if it is just a name: a dot that stands for itself is
+/// escaped.
+fn literal(alternative: &str) -> Option<Arc<str>> {
+    let name = alternative.replace("\\.", ".");
+    let escaped = alternative.matches("\\.").count();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let dots = name.matches('.').count();
+    (!name.is_empty() && dots == escaped && name.chars().all(is_plain)).then(|| name.into())
 }
 
 /// Topics brokers keep for themselves; old ones do not flag all of them in their metadata.
@@ -318,5 +335,18 @@ mod tests {
         let selection = Selection::new(pattern(".*")).with_exclude(pattern("tmp-.*"));
         assert!(!selection.selects("tmp-a", false));
         assert!(selection.selects("a-tmp-", false));
+    }
+
+    #[test]
+    fn names_that_are_spelled_out_are_told_from_patterns() {
+        let names = |pattern: &str| {
+            let names = Selection::new(Pattern::try_new(pattern).unwrap()).names()?;
+            Some(names.iter().map(|name| name.to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(names("orders, pay-ments").unwrap(), ["orders", "pay-ments"]);
+        assert_eq!(names(r"orders\.v1|a_b").unwrap(), ["a_b", "orders.v1"]);
+        for pattern in ["orders.v1", r"a\.b.c", "a|", "a|b*", ".*", r"\d", "(a|b)", "a$"] {
+            assert_eq!(names(pattern), None, "{pattern}");
+        }
     }
 }

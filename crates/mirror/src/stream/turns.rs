@@ -106,7 +106,10 @@ impl Stream {
             Remedy::Halt(halt) => return self.halt(partition, halt),
             Remedy::Retry => {
                 owned.is_source_troubled = true;
-                owned.cell().set_state(State::Retrying, Some(trouble.to_string()));
+                match trouble {
+                    Trouble::Unauthorized => owned.cell().deny(trouble.to_string()),
+                    _ => owned.cell().set_state(State::Retrying, Some(trouble.to_string())),
+                }
                 tracing::warn!(%partition, error = %trouble, "source partition in trouble");
                 let (partition, generation) = (partition.clone(), owned.life.generation);
                 self.jobs.push(Box::pin(async move {
@@ -224,7 +227,9 @@ impl Stream {
                 Phase::Done => true,
                 Phase::Halted => owned.tracker.is_settled() || !owned.life.is_current(),
                 Phase::Waiting => refused(partition),
-                Phase::Flowing | Phase::Leaving | Phase::Away | Phase::Returning => false,
+                // Not granted, or gone: it would hold up the end for ever.
+                Phase::Flowing => owned.is_source_troubled && owned.tracker.is_settled(),
+                Phase::Leaving | Phase::Away | Phase::Returning => false,
             });
         self.is_settled.store(settled, Ordering::Release);
     }
