@@ -8,6 +8,7 @@ use xtask::brokers::Version;
 
 use crate::{
     case::{self, Batching, Case, Partitions},
+    live::arguments::{IdleArguments, LatencyArguments, LinkArguments},
     mirrors::Mirror,
 };
 
@@ -30,7 +31,7 @@ pub struct Arguments {
     /// What to compare.
     #[command(flatten)]
     pub compare: Compare,
-    /// One part alone.
+    /// One part alone, or something else than throughput.
     #[command(subcommand)]
     pub part: Option<Part>,
 }
@@ -41,13 +42,22 @@ Examples:
   cargo xtask bench --mirrors kmirror,mm1-tuned --codec lz4 --rounds 5
   cargo xtask bench --batch one --records 500000 --codec none
   cargo xtask bench --partitions 8:12 --keys 1000
+  cargo xtask bench latency --rate 1000
+  cargo xtask bench idle --partitions 10000
+  cargo xtask bench link --round-trip-ms 50
   cargo xtask bench --source-bootstrap a:9092 --destination-bootstrap b:9092 --mirrors kmirror";
 
-/// One part alone.
+/// One part alone, or something else than throughput.
 #[derive(Debug, Subcommand)]
 pub enum Part {
     /// Measure fetching alone or producing alone; prints JSON.
     Ceiling(CeilingArguments),
+    /// Compare end-to-end latency at a fixed, modest rate.
+    Latency(LatencyArguments),
+    /// Compare what many idle partitions cost.
+    Idle(IdleArguments),
+    /// Compare throughput over a link with a long round trip.
+    Link(LinkArguments),
 }
 
 /// What to compare.

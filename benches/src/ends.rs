@@ -8,6 +8,7 @@ use kmirror_client::{
     Client, Config, ErrorCode, Isolation, TopicPartition,
     admin::{Admin, At, NewTopic},
     clock,
+    connection::AddressMap,
 };
 use xtask::brokers::{Cluster, Guarded, Home, Options, Version};
 
@@ -37,14 +38,34 @@ impl End {
     /// # Errors
     /// When it does not start.
     pub async fn start(name: &str, version: &Version) -> Result<Self, Error> {
+        Self::start_with(&Self::options(name, version), None).await
+    }
+
+    /// How the broker of a measurement is started.
+    #[must_use]
+    pub fn options(name: &str, version: &Version) -> Options {
         let mut options =
             Options::new(name, version.clone()).with("log.segment.delete.delay.ms", "1000");
         BROKER_HEAP.clone_into(&mut options.heap);
         options.jvm_flags = BROKER_FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
-        let cluster = Cluster::start(&Home::from_environment(), &options)?.guarded()?;
-        let admin = connect(&cluster.bootstrap).await?;
+        options
+    }
+
+    /// Starts a cluster of one broker that ends with this process. If it advertises a port other
+    /// than its own, it is asked and made ready at its own nevertheless.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start_with(options: &Options, advertised: Option<u16>) -> Result<Self, Error> {
+        let cluster = Cluster::start(&Home::from_environment(), options)?.guarded()?;
         let bootstrap = cluster.bootstrap.clone();
-        Ok(Self { bootstrap, version: version.to_string(), admin, cluster: Some(cluster) })
+        let map = match advertised {
+            Some(port) => format!("127.0.0.1:{port}={bootstrap}").parse::<AddressMap>(),
+            None => Ok(AddressMap::default()),
+        };
+        let map = map.expect("invariant: two addresses are a map");
+        let admin = connect(&bootstrap, map).await?;
+        Ok(Self { bootstrap, version: options.version.to_string(), admin, cluster: Some(cluster) })
     }
 
     /// Uses brokers that already run.
@@ -52,7 +73,7 @@ impl End {
     /// # Errors
     /// When they do not answer.
     pub async fn use_running(bootstrap: &str) -> Result<Self, Error> {
-        let admin = connect(bootstrap).await?;
+        let admin = connect(bootstrap, AddressMap::default()).await?;
         let version = "already running".to_owned();
         Ok(Self { bootstrap: bootstrap.to_owned(), version, admin, cluster: None })
     }
@@ -164,8 +185,9 @@ impl End {
     }
 }
 
-async fn connect(bootstrap: &str) -> Result<Admin, Error> {
+async fn connect(bootstrap: &str, map: AddressMap) -> Result<Admin, Error> {
     let failed = Error::client("reach the brokers");
     let config = Config::new(bootstrap).map_err(&failed)?.with_client_id("kmirror-bench");
+    let config = config.with_address_map(map);
     Ok(Admin::new(Client::connect(config).await.map_err(&failed)?))
 }

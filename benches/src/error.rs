@@ -91,6 +91,22 @@ pub enum Error {
         /// The end of what it printed.
         log: String,
     },
+    /// Nothing came through a mirror.
+    #[error("{name} brought nothing in {seconds} s; the end of its log:\n{log}")]
+    Silent {
+        /// The mirror, or the way without one.
+        name: String,
+        /// How long was waited.
+        seconds: u64,
+        /// The end of what it printed.
+        log: String,
+    },
+    /// A batch that was mirrored cannot be read.
+    #[error("read a batch")]
+    Records(#[from] kmirror_client::batch::records::Error),
+    /// There is no port for the link.
+    #[error("listen for connections over the link")]
+    Listen(#[source] std::io::Error),
     /// The answer of a ceiling's process could not be read.
     #[error("read the answer of {name}: {text:?}")]
     Answer {

@@ -13,6 +13,7 @@
 //! | [`process`] | what a process and the machine have used, as the kernel counts it |
 //! | [`run`] | one measurement: start, watch the destination, end |
 //! | [`matrix`] | all measurements, in turns |
+//! | [`live`] | latency, idle partitions, long links |
 //! | [`report`] | medians, as Markdown and as JSON |
 
 pub mod arguments;
@@ -20,6 +21,7 @@ pub mod case;
 pub mod ends;
 pub mod error;
 pub mod floor;
+pub mod live;
 pub mod load;
 pub mod machine;
 pub mod matrix;

@@ -6,13 +6,16 @@ use clap::Parser;
 use kmirror_benches::{
     Error,
     arguments::{Alone, Arguments, CeilingArguments, Part},
-    floor, load, matrix, say,
+    floor, live, load, matrix, say,
 };
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.part {
         Some(Part::Ceiling(ceiling)) => alone(ceiling),
+        Some(Part::Latency(latency)) => floor::block_on(live::latency::compare(latency)),
+        Some(Part::Idle(idle)) => floor::block_on(live::idle::compare(idle)),
+        Some(Part::Link(link)) => floor::block_on(live::link::compare(link)),
         None => floor::block_on(matrix::compare(&arguments.compare))
             .map(|report| report.cases.iter().all(|measured| measured.failures.is_empty())),
     };

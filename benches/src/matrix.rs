@@ -55,7 +55,7 @@ pub async fn compare(arguments: &Compare) -> Result<Report, Error> {
     Ok(report)
 }
 
-async fn clusters(clusters: &Clusters) -> Result<(End, End), Error> {
+pub(crate) async fn clusters(clusters: &Clusters) -> Result<(End, End), Error> {
     let source = match &clusters.source_bootstrap {
         Some(bootstrap) => End::use_running(bootstrap).await?,
         None => End::start("source", &clusters.source).await?,
@@ -67,7 +67,7 @@ async fn clusters(clusters: &Clusters) -> Result<(End, End), Error> {
     Ok((source, destination))
 }
 
-fn programs(kmirror: Option<&PathBuf>) -> Result<Programs, Error> {
+pub(crate) fn programs(kmirror: Option<&PathBuf>) -> Result<Programs, Error> {
     let home = Home::from_environment();
     let released = || workspace::target_directory().join("release").join("kmirror");
     Ok(Programs {
@@ -78,7 +78,7 @@ fn programs(kmirror: Option<&PathBuf>) -> Result<Programs, Error> {
 }
 
 /// What the binary calls itself; a binary that is not there is noted when it is its turn.
-fn version(kmirror: &Path) -> String {
+pub(crate) fn version(kmirror: &Path) -> String {
     let output = Command::new(kmirror).arg("--version").output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     text.unwrap_or_else(|_| "no kmirror".to_owned())

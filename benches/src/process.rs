@@ -31,9 +31,19 @@ impl Usage {
             fs::read_to_string(&path).map_err(Error::file("read", &path))
         };
         let cpu = parse_stat(&read("stat")?).unwrap_or_default();
-        let peak_memory_bytes = parse_status(&read("status")?).unwrap_or_default();
+        let peak_memory_bytes = parse_status(&read("status")?, "VmHWM:").unwrap_or_default();
         Ok(Self { cpu, peak_memory_bytes })
     }
+}
+
+/// The memory that process `id` holds now (`VmRSS`), in bytes.
+///
+/// # Errors
+/// When there is no such process.
+pub(crate) fn resident_bytes(id: u32) -> Result<u64, Error> {
+    let path = PathBuf::from(format!("/proc/{id}/status"));
+    let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+    Ok(parse_status(&text, "VmRSS:").unwrap_or_default())
 }
 
 /// Time that all processors together have been busy since the machine started.
@@ -63,8 +73,9 @@ fn parse_stat(text: &str) -> Option<Duration> {
     Some(ticks(user + system))
 }
 
-fn parse_status(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// The memory that a line of `/proc/PID/status` tells of, in bytes.
+fn parse_status(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -90,9 +101,11 @@ mod tests {
     }
 
     #[test]
-    fn peak_memory_is_in_bytes() {
-        assert_eq!(parse_status("Name:\tx\nVmHWM:\t   2048 kB\nVmRSS:\t1 kB\n"), Some(2 << 20));
-        assert_eq!(parse_status("Name:\tx\n"), None);
+    fn memory_is_in_bytes() {
+        let text = "Name:\tx\nVmHWM:\t   2048 kB\nVmRSS:\t1 kB\n";
+        assert_eq!(parse_status(text, "VmHWM:"), Some(2 << 20));
+        assert_eq!(parse_status(text, "VmRSS:"), Some(1 << 10));
+        assert_eq!(parse_status("Name:\tx\n", "VmHWM:"), None);
     }
 
     #[test]

@@ -94,12 +94,18 @@ impl Running {
         }
     }
 
-    fn usage(&self) -> Result<Usage, Error> {
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has used so far.
+    pub(crate) fn usage(&self) -> Result<Usage, Error> {
         Usage::of(self.child.id())
     }
 
     /// The error that says how it ended, if it has.
-    fn ended(&mut self, records: u64) -> Result<(), Error> {
+    pub(crate) fn ended(&mut self, records: u64) -> Result<(), Error> {
         let name = self.mirror.name().to_owned();
         let asked = self.child.try_wait();
         match asked.map_err(|source| Error::Run { program: name.clone(), source })? {
@@ -110,13 +116,14 @@ impl Running {
         }
     }
 
-    fn tail(&self) -> String {
+    /// The end of what it printed.
+    pub(crate) fn tail(&self) -> String {
         let bytes = std::fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(LOG_TAIL)..]).into_owned()
     }
 
     /// Asks it to end (SIGTERM), and makes it end if it does not.
-    async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         let id = self.child.id();
         let asked = Command::new("sh").arg("-c").arg(format!("kill -s TERM {id}")).status();
         let deadline = clock::now() + FAREWELL;
