@@ -38,6 +38,13 @@ import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.acl.AccessControlEntry;
+import org.apache.kafka.common.acl.AclBinding;
+import org.apache.kafka.common.acl.AclOperation;
+import org.apache.kafka.common.acl.AclPermissionType;
+import org.apache.kafka.common.resource.PatternType;
+import org.apache.kafka.common.resource.ResourcePattern;
+import org.apache.kafka.common.resource.ResourceType;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
@@ -77,6 +84,7 @@ public final class Tool {
             case "delete" -> delete(ask);
             case "grow" -> grow(ask);
             case "truncate" -> truncate(ask);
+            case "deny" -> deny(ask);
             case "topics" -> topics(ask);
             case "config" -> config(ask);
             case "produce" -> produce(ask);
@@ -149,6 +157,26 @@ public final class Tool {
             admin.deleteRecords(Map.of(partition, before)).all()
                     .get(WAIT_SECONDS, TimeUnit.SECONDS);
         }
+    }
+
+    // Everything is allowed but one operation: what a topic without any rule allows ends with the
+    // first rule.
+    private static void deny(JsonNode ask) throws Exception {
+        ResourcePattern topic =
+                new ResourcePattern(ResourceType.TOPIC, ask.get("topic").asText(), PatternType.LITERAL);
+        AclOperation operation = AclOperation.fromString(ask.get("operation").asText());
+        try (Admin admin = admin(ask)) {
+            admin.createAcls(List.of(
+                    rule(topic, AclOperation.ALL, AclPermissionType.ALLOW),
+                    rule(topic, operation, AclPermissionType.DENY)))
+                    .all().get(WAIT_SECONDS, TimeUnit.SECONDS);
+        }
+    }
+
+    private static AclBinding rule(
+            ResourcePattern topic, AclOperation operation, AclPermissionType permission) {
+        return new AclBinding(
+                topic, new AccessControlEntry("User:*", "*", operation, permission));
     }
 
     private static void topics(JsonNode ask) throws Exception {

@@ -128,6 +128,13 @@ impl Java {
         }));
     }
 
+    /// Denies everybody one operation on a topic (`Read`, `Describe`) and allows all others.
+    pub fn deny(&mut self, end: &End, topic: &str, operation: &str) {
+        self.ask(&json!({
+            "do": "deny", "bootstrap": end.bootstrap, "topic": topic, "operation": operation,
+        }));
+    }
+
     /// Name, partitions and replication factor of every topic.
     pub fn topics(&mut self, end: &End) -> HashMap<String, (i64, i64)> {
         let lines = self.ask(&json!({ "do": "topics", "bootstrap": end.bootstrap }));

@@ -185,6 +185,16 @@ impl Flow {
         self
     }
 
+    /// The same with a pinned cluster id at the source or the destination.
+    #[must_use]
+    pub fn with_pinned(mut self, end: &str, cluster_id: &str) -> Self {
+        let table = format!("[clusters.{end}]");
+        let place = self.lines.iter().position(|line| *line == table);
+        let place = place.expect("invariant: both clusters have a table") + 1;
+        self.lines.insert(place, format!("cluster_id = '{cluster_id}'"));
+        self
+    }
+
     /// Starts it.
     ///
     /// # Panics

@@ -53,6 +53,15 @@ pub enum Error {
         /// The id both ends gave.
         cluster_id: Arc<str>,
     },
+    /// The destination cannot take the batches of Kafka 0.11 and later, and has no idempotent
+    /// producers.
+    #[error(
+        "the destination at {address} is older than Kafka 0.11, which is the oldest to write to"
+    )]
+    DestinationTooOld {
+        /// The broker that was asked.
+        address: String,
+    },
     /// Another cluster answers behind the addresses than the one that was pinned.
     #[error("the {end} cluster is {found}, not {expected}")]
     ClusterChanged {
@@ -118,6 +127,7 @@ impl Error {
             Error::Thread { .. } => true,
             Error::Config { .. }
             | Error::SameCluster { .. }
+            | Error::DestinationTooOld { .. }
             | Error::ClusterChanged { .. }
             | Error::Halted { .. }
             | Error::Denied { .. }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use kmirror_client::budget::Budget;
 use kmirror_client::fetch::Trouble;
-use kmirror_client::{Client, TopicPartition, clock};
+use kmirror_client::messages::ApiKey;
+use kmirror_client::{Client, Lane, TopicPartition, clock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -75,7 +76,8 @@ impl Mirror {
     /// itself.
     ///
     /// # Errors
-    /// [`Error::Config`], [`Error::Cluster`], [`Error::SameCluster`], [`Error::ClusterChanged`].
+    /// [`Error::Config`], [`Error::Cluster`], [`Error::SameCluster`], [`Error::ClusterChanged`],
+    /// [`Error::DestinationTooOld`].
     pub async fn build(config: Config) -> Result<Mirror, Error> {
         config.validate()?;
         let (source, destination) = futures::future::try_join(
@@ -93,6 +95,7 @@ impl Mirror {
         {
             return Err(Error::SameCluster { cluster_id: Arc::clone(one) });
         }
+        can_be_written(&destination).await?;
         let board = Arc::new(Board::new(Arc::new(Metrics::new())));
         let status = watch::Sender::new(Arc::new(status::starting(&source, &destination)));
         let (trigger, _) = shutdown::channel();
@@ -306,6 +309,17 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(250);
 
 async fn connect(end: End, config: kmirror_client::Config) -> Result<Client, Error> {
     Client::connect(config).await.map_err(|source| Error::Cluster { end, source })
+}
+
+/// Refuses a destination without idempotent producers (KIP-98).
+async fn can_be_written(destination: &Client) -> Result<(), Error> {
+    let failed = |source| Error::Cluster { end: End::Destination, source };
+    let broker = destination.any_broker().await.map_err(failed)?;
+    let connection = broker.connection(Lane::Control).await.map_err(failed)?;
+    match connection.broker_versions(ApiKey::InitProducerId) {
+        Some(_) => Ok(()),
+        None => Err(Error::DestinationTooOld { address: connection.address().to_string() }),
+    }
 }
 
 fn pinned(end: End, expected: Option<&Arc<str>>, found: Option<&Arc<str>>) -> Result<(), Error> {

@@ -63,6 +63,14 @@ async fn a_drain_that_takes_too_long_reports_what_was_left() {
 }
 
 #[tokio::test]
+async fn a_destination_too_old_to_write_to_is_refused_at_the_start() {
+    let pair = Pair::start(1).await;
+    pair.destination.lower_max_version(ApiKey::InitProducerId, -1);
+    let error = Mirror::build(pair.config()).await.unwrap_err();
+    assert!(matches!(error, Error::DestinationTooOld { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn the_second_signal_aborts_at_once() {
     let pair = Pair::start(1).await;
     pair.topic("orders", 1);

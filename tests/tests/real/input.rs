@@ -1,9 +1,9 @@
 //! What cannot be used is refused before anything is read, with a message that names it and an exit
 //! code that says so.
 
-use std::fs;
+use std::{fs, io::Write as _, net::TcpListener, thread};
 
-use kmirror_tests::{clusters::pair, kmirror};
+use kmirror_tests::{Flow, clusters::pair, kmirror};
 
 const USAGE: i32 = 2;
 
@@ -96,4 +96,34 @@ fn a_source_that_is_also_the_destination_is_refused() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "{said}");
     assert!(said.contains("same cluster") || said.contains("itself"), "{said}");
+}
+
+#[test]
+#[ignore = "needs real brokers: cargo xtask test brokers"]
+fn another_cluster_than_the_pinned_one_is_refused_at_either_end() {
+    for end in ["source", "destination"] {
+        let flow = Flow::new(pair(), "input", "t").with_pinned(end, "another-cluster");
+        let mut mirror = flow.start();
+        let status = mirror.wait();
+        let said = mirror.log();
+        assert!(!status.success(), "{said}");
+        assert!(said.contains(end) && said.contains("not another-cluster"), "{said}");
+    }
+}
+
+#[test]
+#[ignore = "needs real brokers: cargo xtask test brokers"]
+fn a_port_where_nobody_speaks_kafka_is_refused_by_its_address() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // Whoever asked may be gone.
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let output = kmirror::run(&["topics", "--list", "--bootstrap-server", &address]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains(&address), "{said}");
 }

@@ -5,6 +5,7 @@
 //! those that hurt brokers start clusters of their own.
 
 mod changes;
+mod denied;
 mod fidelity;
 mod groups;
 mod input;

@@ -214,7 +214,12 @@ async fn delete(admin: &Admin, names: &[Arc<str>]) -> Result<(), Failure> {
 async fn describe(admin: &Admin, topics: &[&Topic]) -> Result<(), Failure> {
     let resources: Vec<_> =
         topics.iter().map(|topic| Resource::Topic(Arc::clone(&topic.name))).collect();
-    let mut configs = admin.describe_configs(&resources).await.map_err(Failure::runtime)?;
+    let mut configs = match admin.describe_configs(&resources).await {
+        Ok(configs) => configs,
+        // Before 0.11 no broker tells.
+        Err(kmirror_client::Error::UnsupportedVersion { .. }) => BTreeMap::new(),
+        Err(error) => return Err(Failure::runtime(error)),
+    };
     for topic in topics {
         let own = match configs.remove(&Resource::Topic(Arc::clone(&topic.name))) {
             Some(Ok(entries)) => entries

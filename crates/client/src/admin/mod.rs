@@ -11,6 +11,7 @@ pub(crate) mod offsets_v0;
 mod partitions;
 mod records;
 mod topics;
+mod topics_v0;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

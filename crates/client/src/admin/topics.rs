@@ -1,4 +1,4 @@
-//! CreateTopics (versions 2 to 7) and DeleteTopics (1 to 5). Both go to the controller.
+//! CreateTopics (versions 2 to 7; 0 in [`topics_v0`]) and DeleteTopics (1 to 5). Both go to the controller.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,9 @@ use std::sync::Arc;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::{ApiKey, CreateTopicsRequest, DeleteTopicsRequest};
 
-use super::{Admin, Results, Tries, milliseconds, retryable, text, topic_name, topic_outcome};
+use super::{
+    Admin, Results, Tries, milliseconds, retryable, text, topic_name, topic_outcome, topics_v0,
+};
 use crate::broker::Lane;
 use crate::error::Error;
 
@@ -93,10 +95,12 @@ impl Admin {
 
     async fn create_topics_once(&self, topics: &[NewTopic]) -> Result<Results<Arc<str>>, Error> {
         let timeout = self.client.config().request_timeout;
-        let answer = self
-            .client
-            .controller()
-            .await?
+        let controller = self.client.controller().await?;
+        let connection = controller.connection(Lane::Control).await?;
+        if topics_v0::is_all_there_is(&connection) {
+            return topics_v0::create(&connection, topics, timeout).await;
+        }
+        let answer = controller
             .call(Lane::Control, 2..=7, |_| {
                 CreateTopicsRequest::default()
                     .with_topics(topics.iter().map(NewTopic::request).collect())

@@ -1,5 +1,5 @@
-//! What a stream does when the topics' plans change: it subscribes to what is new, makes its own view
-//! of the source catch up with topics that grew, and begins what can begin now.
+//! What a stream does when the topics' plans change: it subscribes to what is new, makes its own
+//! view of the source catch up with topics that grew, and begins what can begin now.
 //!
 //! The plans come from a connection of their own. The group hears of added partitions from this
 //! stream's view of the source, which by itself is renewed only every
