@@ -188,12 +188,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 impl Args {
     fn flags(&self) -> Flags {
-        let include = self.include.as_ref().or(self.whitelist.as_ref());
+        let (include, include_flag) = match (&self.include, &self.whitelist) {
+            (None, Some(whitelist)) => (Some(whitelist), "--whitelist"),
+            (include, _) => (include.as_ref(), "--include"),
+        };
         if self.include.is_some() && self.whitelist.is_some() {
             tracing::warn!(flag = "--whitelist", "ignored: --include is given");
         }
         Flags {
             include: include.map_or(".*", String::as_str).to_owned(),
+            include_flag,
             exclude: self.blacklist.clone(),
             streams: self.num_streams,
             commit_interval: Duration::from_millis(self.offset_commit_interval_ms),

@@ -19,6 +19,8 @@ use crate::exit::Failure;
 pub(crate) struct Flags {
     /// `--include`, or else `--whitelist`; everything when only a blacklist is given.
     pub(crate) include: String,
+    /// Which of them it was.
+    pub(crate) include_flag: &'static str,
     /// `--blacklist`.
     pub(crate) exclude: Option<String>,
     /// `--num.streams`.
@@ -115,7 +117,7 @@ fn settings(consumer: &Properties, flags: &Flags) -> Settings {
     let mut settings = Settings::default();
     let mut set = |name, value, flag| settings.set(name, value, Origin::new(flag));
     let text = |text: &str| Value::Text(text.to_owned());
-    set("topics", Value::Texts(vec![flags.include.clone()]), "--include");
+    set("topics", Value::Texts(vec![flags.include.clone()]), flags.include_flag);
     if let Some(exclude) = &flags.exclude {
         set("exclude", Value::Texts(vec![exclude.clone()]), "--blacklist");
     }
@@ -158,6 +160,7 @@ mod tests {
     fn flags() -> Flags {
         Flags {
             include: "testtopic".to_owned(),
+            include_flag: "--include",
             exclude: None,
             streams: 4,
             commit_interval: Duration::from_mins(1),

@@ -251,11 +251,13 @@ pub fn resolve(properties: &Properties, role: Role) -> (Properties, Vec<Finding>
             value = replace_alias(key, &value);
         }
         let shown = value.trim().to_ascii_lowercase();
+        // What has no effect is refused all the same where Kafka's own clients would refuse it.
+        if let Some(fault) = key.kind.fault(&value) {
+            report(Level::Error, fault);
+            continue;
+        }
         match key.handling {
-            Handling::Honoured => match key.kind.fault(&value) {
-                Some(fault) => report(Level::Error, fault),
-                None => resolved.set(key.name, value, entry.origin.clone()),
-            },
+            Handling::Honoured => resolved.set(key.name, value, entry.origin.clone()),
             Handling::Ignored { unless, reason } if !unless.contains(&shown.as_str()) => {
                 let level = if unless.is_empty() { Level::Note } else { Level::Warning };
                 report(level, format!("is ignored: {reason}"));
@@ -336,6 +338,15 @@ mod tests {
     fn value(role: Role, text: &str, key: &str) -> Option<String> {
         let properties = Properties::parse("f", text.as_bytes().to_vec()).unwrap();
         resolve(&properties, role).0.value(key).map(str::to_owned)
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_an_error_even_where_it_has_no_effect() {
+        let text = "bootstrap.servers=a:1\nacks=banana\nlinger.ms=soon\nretries=3\n";
+        let properties = Properties::parse("file", text.into()).unwrap();
+        let (_, findings) = resolve(&properties, Role::Producer);
+        let errors: Vec<_> = findings.iter().filter(|one| one.level == Level::Error).collect();
+        assert_eq!(errors.iter().map(|one| &*one.key).collect::<Vec<_>>(), ["acks", "linger.ms"]);
     }
 
     #[test]

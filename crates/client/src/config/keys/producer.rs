@@ -33,7 +33,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     Key::fixed(
         "acks",
-        Kind::Text,
+        Kind::OneOf(&["all", "-1", "0", "1"]),
         &["all", "-1"],
         "always all: a position is committed only for what every in-sync replica has",
     ),
