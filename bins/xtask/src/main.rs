@@ -1,6 +1,7 @@
 //! `cargo xtask`: the developer tasks of this workspace. Each task is one file of `command`.
 
 mod command;
+mod machine;
 mod say;
 
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ enum Task {
     Test(Box<command::test::Arguments>),
     Tidy(command::tidy::Arguments),
     Dist(command::dist::Arguments),
+    Micro(command::micro::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => command::test::run(&arguments),
         Task::Tidy(arguments) => command::tidy::run(&arguments),
         Task::Dist(arguments) => command::dist::run(&arguments),
+        Task::Micro(arguments) => command::micro::run(&arguments),
     };
     match outcome {
         Ok(code) => code,

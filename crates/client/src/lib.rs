@@ -32,6 +32,8 @@ pub mod partitioner;
 pub mod produce;
 pub mod producer;
 pub mod task;
+#[doc(hidden)]
+pub mod testing;
 
 pub use broker::{Answer, Broker, Lane};
 pub use client::Client;

@@ -73,6 +73,8 @@ mod stage;
 pub mod status;
 mod stream;
 mod supervisor;
+#[doc(hidden)]
+pub mod testing;
 
 pub use config::Config;
 pub use error::{End, Error, Halt};

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod brokers;
 pub(crate) mod dist;
+pub(crate) mod micro;
 pub(crate) mod test;
 pub(crate) mod tidy;
 

@@ -369,5 +369,10 @@ impl Drop for Pending {
     }
 }
 
+/// The lengths and counts in an answer to Fetch, checked; for [`testing`](crate::testing).
+pub(crate) fn guard_fetch(version: i16, body: &[u8]) -> Option<()> {
+    guard::check(ApiKey::Fetch, version, body).ok()
+}
+
 #[cfg(test)]
 mod tests;

@@ -46,10 +46,13 @@ mod wire;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
+use crate::batch::Entry;
 use crate::budget::Budget;
 use crate::client::Client;
+use crate::isolation::Isolation;
 use crate::name::TopicPartition;
 use crate::task::{self, Task};
 
@@ -57,6 +60,7 @@ pub use config::Config;
 pub use event::{Event, Fetched, Position, Trouble};
 
 use driver::Driver;
+use session::Session;
 use state::State;
 
 /// Reads partitions. Its task runs on the runtime it was made on and ends with it.
@@ -183,4 +187,20 @@ impl Drop for EndGuard {
         self.0.lock().is_ended = true;
         self.0.ready.notify_one();
     }
+}
+
+/// An answer's body to what is in it, read from the first record on; for
+/// [`testing`](crate::testing).
+pub(crate) fn read_answer(version: i16, body: Bytes) -> Option<Vec<Entry>> {
+    let answer = wire::decode(version, body, &Session::default())?;
+    let mut entries = Vec::new();
+    for answer in answer.partitions {
+        let isolation = Isolation::ReadCommitted;
+        let read = digest::digest(answer.records, 0, isolation, answer.aborted);
+        if read.error.is_some() {
+            return None;
+        }
+        entries.extend(read.entries);
+    }
+    Some(entries)
 }

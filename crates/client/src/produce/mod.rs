@@ -45,6 +45,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::batch::{Codec, Outgoing};
@@ -263,4 +264,13 @@ impl Batch for Outgoing {
         // Brokers take zstd from Produce version 7 on (KIP-110).
         if self.codec() == Codec::Zstd { 7 } else { 3 }
     }
+}
+
+/// The body of a request for `batches`; for [`testing`](crate::testing).
+pub(crate) fn write_request(version: i16, batches: Vec<(TopicPartition, Outgoing)>) -> Vec<Bytes> {
+    let identity = entry::Identity { producer_id: 4711, epoch: 2 };
+    let sending = entry::Sending { entry: 0, identity, base_sequence: 0 };
+    let outbound = |(partition, batch)| state::Outbound { partition, sending, batch };
+    let head = request::Head { version, acks: Acks::All, ack_timeout: Duration::from_secs(30) };
+    request::encode(head, batches.into_iter().map(outbound).collect())
 }

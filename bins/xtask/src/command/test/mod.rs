@@ -2,7 +2,6 @@
 //! have nothing but Rust. Nothing is skipped in silence: what cannot run fails, what was not asked
 //! for is named in the summary.
 
-mod machine;
 mod steps;
 
 use std::{
@@ -16,13 +15,13 @@ use xtask::{
     tidy, workspace,
 };
 
-use super::{Outcome, brokers::Up};
-use crate::say;
+use super::{Outcome, brokers::Up, micro};
+use crate::{machine, say};
 use steps::Steps;
 
-/// Run all checks: lint, unit and real brokers.
+/// Run all checks: lint, unit, micro-benchmarks and real brokers.
 ///
-/// Missing programs (Java 17 with javac, Maven, kcat) are installed with apt-get when --yes is
+/// Missing programs (Java 17 with javac, Maven, kcat, valgrind) are installed with apt-get when --yes is
 /// given or CI=true is set; otherwise the command that installs them is printed. The last line
 /// says how many tests and checks passed and failed.
 #[derive(Args)]
@@ -46,6 +45,8 @@ enum Part {
     Lint,
     /// Unit, integration and documentation tests of every crate.
     Unit,
+    /// Instructions and allocations on the way of a batch, against those that were accepted.
+    Micro,
     /// The suites that need real Apache Kafka.
     Brokers,
 }
@@ -55,12 +56,13 @@ impl Part {
         match self {
             Self::Lint => "lint",
             Self::Unit => "unit tests",
+            Self::Micro => "micro-benchmarks",
             Self::Brokers => "real brokers",
         }
     }
 }
 
-const PARTS: [Part; 3] = [Part::Lint, Part::Unit, Part::Brokers];
+const PARTS: [Part; 4] = [Part::Lint, Part::Unit, Part::Micro, Part::Brokers];
 
 /// The pairs that the real-broker suites run on when none is asked for: the newest source and
 /// destination with everything, then the versions of a managed cluster with what depends on
@@ -71,15 +73,19 @@ const PAIRS: &[(&str, &str, &[&str])] =
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let wanted = |part: Part| arguments.parts.is_empty() || arguments.parts.contains(&part);
     let mut steps = Steps::new();
+    let yes = arguments.yes || machine::is_ci();
     if wanted(Part::Brokers) {
-        let yes = arguments.yes || std::env::var_os("CI").is_some_and(|value| value == "true");
-        machine::prepare(yes)?;
+        machine::for_brokers(yes)?;
+    }
+    if wanted(Part::Micro) {
+        machine::for_micro(yes)?;
     }
     for part in PARTS {
         match part {
             _ if !wanted(part) => steps.not_run(part.title(), "not asked for"),
             Part::Lint => lint(&mut steps),
             Part::Unit => unit(&mut steps),
+            Part::Micro => micro(&mut steps),
             Part::Brokers => real_brokers(&mut steps, arguments),
         }
     }
@@ -126,6 +132,14 @@ fn deny(steps: &mut Steps) {
 
 fn unit(steps: &mut Steps) {
     steps.tests("unit tests", cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]));
+}
+
+fn micro(steps: &mut Steps) {
+    if steps.check("build micro-benchmarks", micro::build()) {
+        steps.check("micro-benchmarks", micro::compare());
+    } else {
+        steps.not_run("micro-benchmarks", "they do not build");
+    }
 }
 
 fn real_brokers(steps: &mut Steps, arguments: &Arguments) {

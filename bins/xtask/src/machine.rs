@@ -1,4 +1,5 @@
-//! What the machine must have before the real-broker suites can run, and how it gets there.
+//! What the machine must have before the real-broker suites and the micro-benchmarks can run, and
+//! how it gets there.
 
 use std::{
     io::IsTerminal,
@@ -24,10 +25,11 @@ const JAVA: Missing = Missing {
 };
 const MAVEN: Missing = Missing { what: "Maven (mvn)", packages: &["maven"] };
 const KCAT: Missing = Missing { what: "kcat", packages: &["kcat", "kafkacat"] };
+const VALGRIND: Missing = Missing { what: "valgrind", packages: &["valgrind"] };
 
 /// Why the machine cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(crate) enum Error {
     #[error("this machine lacks {what}; install it, for example with: {how}")]
     Lacks { what: String, how: String },
     #[error("{command} ended with {status}")]
@@ -36,10 +38,34 @@ pub(super) enum Error {
     Run { program: String, source: std::io::Error },
 }
 
-/// Checks what the suites need; installs what is missing if `yes`, or if someone at the keyboard
-/// agrees. Brokers in containers need Java and Maven as well: the suites' own Java programs do.
-pub(super) fn prepare(yes: bool) -> Result<(), Error> {
-    let missing = missing();
+/// Whether this is a CI machine, where nobody can be asked.
+pub(crate) fn is_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| value == "true")
+}
+
+/// Checks what the real-broker suites need; installs what is missing if `yes`, or if someone at the
+/// keyboard agrees. Brokers in containers need Java and Maven as well: the suites' own Java
+/// programs do.
+pub(crate) fn for_brokers(yes: bool) -> Result<(), Error> {
+    let mut missing = Vec::new();
+    if java_version().is_none_or(|version| version < JAVA_MIN) || !has_javac() {
+        missing.push(JAVA);
+    }
+    if !succeeds("mvn", &["--version"]) {
+        missing.push(MAVEN);
+    }
+    if !succeeds("kcat", &["-V"]) {
+        missing.push(KCAT);
+    }
+    prepare(&missing, yes)
+}
+
+/// The same for the micro-benchmarks.
+pub(crate) fn for_micro(yes: bool) -> Result<(), Error> {
+    if succeeds("valgrind", &["--version"]) { Ok(()) } else { prepare(&[VALGRIND], yes) }
+}
+
+fn prepare(missing: &[Missing], yes: bool) -> Result<(), Error> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -53,26 +79,12 @@ pub(super) fn prepare(yes: bool) -> Result<(), Error> {
     }
     eprintln!("installing {what}");
     apt_get(&["update", "-qq"])?;
-    for one in &missing {
+    for one in missing {
         let known = |package: &&&str| succeeds("apt-cache", &["show", "--quiet=2", package]);
         let package = one.packages.iter().find(known).unwrap_or(&one.packages[0]);
         apt_get(&["install", "-y", "-qq", "--no-install-recommends", package])?;
     }
     Ok(())
-}
-
-fn missing() -> Vec<Missing> {
-    let mut missing = Vec::new();
-    if java_version().is_none_or(|version| version < JAVA_MIN) || !has_javac() {
-        missing.push(JAVA);
-    }
-    if !succeeds("mvn", &["--version"]) {
-        missing.push(MAVEN);
-    }
-    if !succeeds("kcat", &["-V"]) {
-        missing.push(KCAT);
-    }
-    missing
 }
 
 fn agreed(what: &str, how: &str) -> bool {
