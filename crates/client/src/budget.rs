@@ -21,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::buffers::Buffers;
+
 /// A number of bytes that may be in use at once. Cheap to clone; clones share the one number.
 ///
 /// ```
@@ -51,6 +53,7 @@ impl Budget {
             used: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
+            buffers: Buffers::new(limit),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -92,6 +95,11 @@ impl Budget {
     /// The limit, in bytes.
     pub fn limit(&self) -> usize {
         self.shared.limit
+    }
+
+    /// Memory that was leased and freed before, kept for those who lease again.
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.shared.buffers
     }
 
     /// How many callers wait for a lease.
@@ -209,6 +217,7 @@ struct Shared {
     used: AtomicUsize,
     peak: AtomicUsize,
     waiting: AtomicUsize,
+    buffers: Buffers,
 }
 
 impl Shared {

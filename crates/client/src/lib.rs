@@ -16,6 +16,7 @@ pub mod backoff;
 pub mod batch;
 pub mod broker;
 pub mod budget;
+mod buffers;
 pub mod client;
 pub mod clock;
 pub mod cluster;

@@ -36,7 +36,7 @@ pub struct Config {
     /// Independent streams: threads, connections and producers. Default 1, at most [`STREAMS_MAX`].
     pub streams: usize,
     /// Memory for everything fetched and not yet acknowledged, all streams together, in bytes.
-    /// Default 256 MiB.
+    /// Default 64 MiB.
     pub memory_bytes: u64,
     /// Who owns which source partition, and where positions are kept.
     pub ownership: Ownership,
@@ -128,9 +128,11 @@ impl Group {
 #[non_exhaustive]
 pub struct Fetch {
     /// The most a fetch response may hold (`fetch.max.bytes`), reserved from the memory budget
-    /// before it is asked for. Default 16 MiB.
+    /// before it is asked for. Default 16 MiB; less where streams and source brokers are so many
+    /// that the budget does not hold four responses for each.
     pub bytes_max: u32,
-    /// The most of one partition in a response (`max.partition.fetch.bytes`). Default 2 MiB.
+    /// The most of one partition in a response (`max.partition.fetch.bytes`) where many are fetched;
+    /// few share the whole response, which a long link needs. Default 2 MiB.
     pub partition_bytes_max: u32,
     /// How long the broker may wait for data (`fetch.max.wait.ms`). Default 500 ms.
     pub wait_max: Duration,
@@ -186,8 +188,8 @@ pub struct Produce {
     pub timeout: Duration,
     /// How batches are compressed at the destination. Default: as they are at the source.
     pub compression: Compression,
-    /// Batches smaller than this are merged with their neighbours when several wait. Default 32
-    /// KiB.
+    /// Batches smaller than this are merged with their neighbours when several wait; over a long link
+    /// also larger ones. Default 32 KiB.
     pub small_batch_bytes: u32,
     /// The size merged and rebuilt batches are filled to. Default 900 KiB, below the brokers'
     /// default `max.message.bytes`.
@@ -293,7 +295,7 @@ impl Config {
             partitioning: Partitioning::default(),
             source_is_murmur2: false,
             streams: 1,
-            memory_bytes: 256 << 20,
+            memory_bytes: 64 << 20,
             ownership: Ownership::Alone { group_id: None },
             commit_interval: Duration::from_secs(5),
             start: Start::default(),

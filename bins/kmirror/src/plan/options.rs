@@ -219,7 +219,7 @@ const FLOW_OPTIONS: &[Opt] = &[
     opt(
         "memory",
         Kind::Bytes,
-        "256MiB",
+        "64MiB",
         "The bound of everything fetched and not yet acknowledged, all streams together.",
     ),
     opt(
@@ -280,7 +280,8 @@ const FLOW_OPTIONS: &[Opt] = &[
         "small_batch",
         Kind::Bytes,
         "32KiB",
-        "Batches smaller than this are merged with their neighbours when several wait.",
+        "Batches smaller than this are merged with their neighbours when several wait; over a long \
+         link also larger ones.",
     ),
     opt("batch", Kind::Bytes, "900KiB", "The size merged and rebuilt batches are filled to."),
     opt("create_topics", Kind::Boolean, "true", "Create topics the destination lacks."),

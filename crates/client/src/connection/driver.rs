@@ -35,7 +35,7 @@ async fn read_all(
 ) -> String {
     let mut stream = BufReader::with_capacity(READ_BUFFER_BYTES, read);
     loop {
-        let frame = match frame::read(&mut stream, frame_bytes_max).await {
+        let frame = match frame::read(&mut stream, frame_bytes_max, || shared.buffers.get()).await {
             Ok(frame) => frame,
             Err(error) => {
                 shared.garbled.store(error.is_garbled(), Ordering::Relaxed);

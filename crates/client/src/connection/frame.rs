@@ -4,8 +4,10 @@
 
 use std::io::{self, IoSlice};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::buffers::{Buffer, Buffers};
 
 /// A frame that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -45,10 +47,11 @@ impl Error {
 /// The most pieces given to one vectored write (Linux takes 1,024).
 const PIECES_MAX: usize = 128;
 
-/// Reads one frame, without its length.
-pub(super) async fn read(
+/// Reads one frame, without its length. `buffers` is asked when the frame has begun.
+pub(super) async fn read<'a>(
     stream: &mut (impl AsyncRead + Unpin),
     frame_bytes_max: usize,
+    buffers: impl FnOnce() -> Option<&'a Buffers>,
 ) -> Result<Bytes, Error> {
     let mut prefix = [0u8; 4];
     match stream.read_exact(&mut prefix).await {
@@ -64,10 +67,10 @@ pub(super) async fn read(
     if bytes > frame_bytes_max {
         return Err(Error::TooLong { length, limit: frame_bytes_max });
     }
-    let mut frame = BytesMut::with_capacity(bytes);
-    while frame.len() < bytes {
-        let missing = (bytes - frame.len()) as u64;
-        if (&mut *stream).take(missing).read_buf(&mut frame).await? == 0 {
+    let mut frame = buffers().map_or_else(|| Buffer::new(bytes), |buffers| buffers.take(bytes));
+    while frame.memory().len() < bytes {
+        let missing = (bytes - frame.memory().len()) as u64;
+        if (&mut *stream).take(missing).read_buf(frame.memory()).await? == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
     }
@@ -112,23 +115,23 @@ mod tests {
     #[tokio::test]
     async fn a_length_over_the_limit_is_refused_before_it_is_allocated() {
         let mut stream: &[u8] = &i32::MAX.to_be_bytes();
-        let error = read(&mut stream, 1024).await.unwrap_err();
+        let error = read(&mut stream, 1024, || None).await.unwrap_err();
         assert!(matches!(error, Error::TooLong { length: i32::MAX, limit: 1024 }), "{error}");
     }
 
     #[tokio::test]
     async fn a_negative_length_is_refused() {
         let mut stream: &[u8] = &(-2i32).to_be_bytes();
-        let error = read(&mut stream, 1024).await.unwrap_err();
+        let error = read(&mut stream, 1024, || None).await.unwrap_err();
         assert!(matches!(error, Error::BadLength { length: -2 }), "{error}");
     }
 
     #[tokio::test]
     async fn an_end_between_frames_is_told_from_one_inside() {
         let mut stream: &[u8] = &[];
-        assert!(matches!(read(&mut stream, 1024).await, Err(Error::End)));
+        assert!(matches!(read(&mut stream, 1024, || None).await, Err(Error::End)));
         let mut stream: &[u8] = &[0, 0, 0, 9, 1];
-        assert!(matches!(read(&mut stream, 1024).await, Err(Error::Io(_))));
+        assert!(matches!(read(&mut stream, 1024, || None).await, Err(Error::Io(_))));
     }
 
     #[tokio::test]

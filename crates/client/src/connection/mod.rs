@@ -21,7 +21,7 @@ use std::future::Future;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ use kafka_protocol::messages::ApiKey;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Sleep, sleep};
 
+use crate::buffers::Buffers;
 use crate::clock;
 use crate::error::Error;
 use crate::task::Task;
@@ -64,6 +65,7 @@ pub struct Connection {
 struct Inner {
     shared: Arc<Shared>,
     versions: BTreeMap<i16, RangeInclusive<i16>>,
+    round_trip: Duration,
     _driver: Task<()>,
 }
 
@@ -78,6 +80,8 @@ struct Shared {
     closing: Notify,
     /// What came last was nothing that a broker sends.
     garbled: AtomicBool,
+    /// Where the memory for large answers comes from, if not from the allocator.
+    buffers: OnceLock<Buffers>,
 }
 
 /// Whoever waits for one answer.
@@ -95,11 +99,13 @@ impl Connection {
     /// than a Kafka broker does.
     pub async fn open(address: &Address, options: &Options) -> Result<Self, Error> {
         let failed = |source| Error::Connect { address: address.clone(), source: Arc::new(source) };
+        let began = clock::now();
         let dialled = options.connector.connect(address);
         let duplex = match tokio::time::timeout(options.connect_timeout, dialled).await {
             Ok(dialled) => dialled.map_err(failed)?,
             Err(_) => return Err(failed(std::io::ErrorKind::TimedOut.into())),
         };
+        let dialled_at = clock::now();
         let shared = Arc::new(Shared {
             address: address.clone(),
             client_id: Arc::clone(&options.client_id),
@@ -108,15 +114,23 @@ impl Connection {
             awaiting: Notify::new(),
             closing: Notify::new(),
             garbled: AtomicBool::new(false),
+            buffers: OnceLock::new(),
         });
         let driver = driver::start(duplex, Arc::clone(&shared), options.frame_bytes_max);
         let versions = handshake::run(&shared, options.connect_timeout).await?;
-        Ok(Self { inner: Arc::new(Inner { shared, versions, _driver: driver }) })
+        let round_trip = (dialled_at - began).min(clock::now() - dialled_at);
+        Ok(Self { inner: Arc::new(Inner { shared, versions, round_trip, _driver: driver }) })
     }
 
     /// Where the broker is.
     pub fn address(&self) -> &Address {
         &self.inner.shared.address
+    }
+
+    /// How long a small request to the broker and back took when it was dialled, and nothing stood
+    /// in line: the quicker of the dial and the first exchange.
+    pub fn round_trip(&self) -> Duration {
+        self.inner.round_trip
     }
 
     /// The versions of `api` that the broker speaks.
@@ -176,6 +190,11 @@ impl Connection {
         timeout: Duration,
     ) -> Pending {
         self.inner.shared.send(Call { api, version, is_answered: false, timeout }, body)
+    }
+
+    /// Takes the memory for large answers from `buffers` from now on. The first word counts.
+    pub(crate) fn read_into(&self, buffers: &Buffers) {
+        self.inner.shared.buffers.get_or_init(|| buffers.clone());
     }
 
     /// Whether it has been closed, by either side.

@@ -95,6 +95,26 @@ async fn requests_are_pipelined_and_answers_find_them() {
 }
 
 #[tokio::test]
+async fn the_memory_of_a_large_answer_is_used_again_once_nobody_reads_it() {
+    let (connection, mut far) = open().await;
+    let buffers = Buffers::new(1 << 20);
+    connection.read_into(&buffers);
+    let mut places = Vec::new();
+    for _ in 0..3 {
+        let pending = metadata(&connection, Duration::from_secs(5));
+        let (_, _, id) = read_request(&mut far).await;
+        // What is behind the answer's fields is nobody's.
+        let mut body = answer(1);
+        body.resize(300_000, 9);
+        let (received, ()) = futures::join!(pending, write_answer(&mut far, id, &body));
+        let received = received.unwrap();
+        assert_eq!(received, body);
+        places.push(received.as_ptr());
+    }
+    assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
+}
+
+#[tokio::test]
 async fn the_answer_of_a_dropped_request_reaches_nobody_else() {
     let (connection, mut far) = open().await;
     let dropped = metadata(&connection, Duration::from_secs(5));

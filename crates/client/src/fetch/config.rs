@@ -14,12 +14,16 @@ pub struct Config {
     /// The most bytes of one answer (`fetch.max.bytes`), and so the largest lease taken from the
     /// budget, unless one batch alone is larger. Default 16 MiB.
     pub fetch_bytes_max: usize,
-    /// The most bytes of one partition in an answer (`max.partition.fetch.bytes`). Default 2 MiB.
+    /// What of the budget this fetcher should make do with: its brokers' answers are made so small
+    /// that several of each fit, up to `fetch_bytes_max`. Default, and at most, all of it.
+    pub memory_bytes: usize,
+    /// The most bytes of one partition in an answer (`max.partition.fetch.bytes`), where many are
+    /// asked for; few share the whole answer. Default 2 MiB.
     pub partition_bytes_max: usize,
     /// How many bytes of other partitions one partition's data, handed out and not given back yet,
     /// may keep from being freed before no more is fetched of it. An answer is freed as a whole, so
     /// without this one partition that is stuck could keep all the memory. Default 32 MiB; the
-    /// fetcher takes an eighth of the budget if that is less.
+    /// fetcher takes an eighth of the budget if that is less, but one answer at least.
     pub pinned_bytes_max: usize,
     /// How long the broker may wait for `bytes_min` (`fetch.max.wait.ms`). Default 500 ms.
     pub wait_max: Duration,
@@ -41,6 +45,7 @@ impl Default for Config {
         Self {
             isolation: Isolation::ReadCommitted,
             fetch_bytes_max: 16 << 20,
+            memory_bytes: usize::MAX,
             partition_bytes_max: 2 << 20,
             pinned_bytes_max: 32 << 20,
             wait_max: Duration::from_millis(500),

@@ -191,7 +191,10 @@ impl Driver {
                 Err(error) => Err(error),
             };
             let outcome = match connection {
-                Ok(connection) => Ok((connection, budget.lease(bytes).await)),
+                Ok(connection) => {
+                    connection.read_into(budget.buffers());
+                    Ok((connection, budget.lease(bytes).await))
+                }
                 Err(error) => Err(error),
             };
             Event::Ready { broker, outcome }

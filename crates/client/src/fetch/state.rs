@@ -26,7 +26,7 @@ use super::config::Config;
 use super::event::{Event, Position, Trouble};
 use super::partition::{Leader, Partition, Phase, Seen};
 use super::session::{Plan, Session};
-use super::window::Window;
+use super::window::{self, Window};
 
 /// The state of one fetcher.
 pub(super) struct State {
@@ -319,13 +319,14 @@ impl State {
     /// The next broker that a fetch is to be sent to, and how many bytes it may bring. Counts as
     /// under way from here on.
     pub(super) fn poll_fetch(&mut self, now: Instant) -> Option<(BrokerId, usize)> {
+        let limit = self.window_limit();
         let Self { links, partitions, config, .. } = self;
         let wants = |name: &TopicPartition| {
             partitions.get(name).and_then(|entry| entry.want(now, config.partition_bytes_max))
         };
         let is_due = |link: &Link| {
             !link.is_busy
-                && link.waiting_bytes < config.fetch_bytes_max
+                && link.waiting_bytes < limit
                 && link.muted_until.is_none_or(|at| at <= now)
                 && link.members.iter().any(|name| wants(name).is_some())
         };
@@ -334,7 +335,13 @@ impl State {
         let needed = link.members.iter().filter_map(|name| wants(name).map(|want| want.bytes_max));
         let largest = needed.max().unwrap_or(0);
         let is_raised = largest > config.partition_bytes_max;
-        Some((*broker, if is_raised { largest } else { link.window.bytes() }))
+        Some((*broker, if is_raised { largest } else { link.window.bytes().min(limit) }))
+    }
+
+    /// The largest answer that any broker may bring now.
+    fn window_limit(&self) -> usize {
+        let brokers = self.links.values().filter(|link| !link.members.is_empty()).count();
+        window::limit(self.config.memory_bytes, brokers, self.config.fetch_bytes_max)
     }
 
     /// The request for a broker, now that memory for `bytes` is reserved. `None` if nothing is left
@@ -356,6 +363,10 @@ impl State {
                 Some((name.clone(), entry.want(now, config.partition_bytes_max)?))
             })
             .collect();
+        let each = window::per_partition(bytes, wanted.len(), config.partition_bytes_max);
+        for (_, want) in &mut wanted {
+            want.bytes_max = want.bytes_max.max(each);
+        }
         if wanted.is_empty() {
             return None;
         }

@@ -52,7 +52,7 @@ use crate::batch::{Codec, Outgoing};
 use crate::client::Client;
 use crate::clock;
 use crate::error::Fate;
-use crate::name::TopicPartition;
+use crate::name::{BrokerId, TopicPartition};
 use crate::task::{self, Task};
 
 pub use config::{Acks, Config};
@@ -95,6 +95,7 @@ impl BatchProducer {
         let shared = Arc::new(Shared {
             state: Mutex::new(State::new(rules, Arc::clone(&config.on_rejected))),
             rooms: Mutex::default(),
+            round_trips: Mutex::default(),
             wake: Notify::new(),
             idle: Notify::new(),
         });
@@ -149,6 +150,13 @@ impl BatchProducer {
     /// Whether the partition was stopped by a failure.
     pub fn is_stopped(&self, partition: &TopicPartition) -> bool {
         self.shared.lock().is_stopped(partition)
+    }
+
+    /// How long a small request to the partition's leader and back took when it was dialled; `None`
+    /// before that.
+    pub fn round_trip(&self, partition: &TopicPartition) -> Option<Duration> {
+        let (broker, _) = self.client.view().leader(partition)?;
+        self.shared.round_trips().get(&broker).copied()
     }
 
     /// How many batches wait or are on the way.
@@ -209,6 +217,8 @@ struct Shared {
     state: Mutex<State<Outgoing, Token>>,
     /// The room in each partition's queue. One for each partition ever produced to.
     rooms: Mutex<HashMap<TopicPartition, Arc<Semaphore>>>,
+    /// How far each broker was when it was dialled last. One for each broker ever dialled.
+    round_trips: Mutex<HashMap<BrokerId, Duration>>,
     wake: Notify,
     idle: Notify,
 }
@@ -222,6 +232,10 @@ impl std::fmt::Debug for Shared {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State<Outgoing, Token>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn round_trips(&self) -> MutexGuard<'_, HashMap<BrokerId, Duration>> {
+        self.round_trips.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn room(&self, partition: &TopicPartition, bytes_max: usize) -> Arc<Semaphore> {

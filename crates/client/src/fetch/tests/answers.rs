@@ -308,6 +308,34 @@ fn an_old_broker_is_asked_for_more_when_it_cuts_off_the_first_batch() {
 }
 
 #[test]
+fn few_partitions_get_all_of_a_window_that_grows_with_full_answers_and_no_further_than_memory() {
+    let config = Config {
+        partition_bytes_max: 1000,
+        fetch_bytes_max: 1 << 30,
+        memory_bytes: 4 << 20,
+        ..Config::default()
+    };
+    let mut world = World::new(config);
+    let value = "x".repeat(600_000);
+    let mut asked = Vec::new();
+    for round in 0..12 {
+        let (_, bytes) = world.state.poll_fetch(world.now).expect("due");
+        let plan = world.state.plan(world.now, BROKER, bytes, STYLE).expect("due");
+        assert!(plan.partitions.iter().all(|(_, want)| want.bytes_max == (bytes / 2).max(1000)));
+        asked.push(bytes);
+        let batch = Stored::plain(round).with(&[value.as_str()]);
+        world.answer(BROKER, vec![of(0, ErrorCode::NONE, batch.clone())]);
+        assert!(world.state.poll_event().is_some());
+    }
+    assert_eq!(asked[..3], [1000, 2000, 4000]);
+    assert_eq!(asked.last(), Some(&(1 << 20)), "a quarter of the memory");
+    // Another broker takes its half.
+    world.state.handle_seen(world.now, &name(1), led_by(OTHER, 6));
+    let (_, bytes) = world.state.poll_fetch(world.now).expect("due");
+    assert_eq!(bytes, 512 << 10);
+}
+
+#[test]
 fn without_sessions_partitions_take_turns_at_being_first() {
     let mut world = World::new(Config::default());
     let style = Style { has_total: true, has_sessions: false, has_ids: false };

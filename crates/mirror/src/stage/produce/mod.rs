@@ -10,6 +10,7 @@
 //! - parcels of an ended life are dropped, never sent;
 //! - what waits is bounded by the leases it holds.
 
+mod distance;
 mod refused;
 
 use std::collections::{HashMap, VecDeque};
@@ -32,6 +33,7 @@ use crate::config::Config;
 use crate::error::chain;
 use crate::flow::{Life, Offsets, Origin, Parcel, Produced, Way};
 use crate::status::Board;
+use distance::small_bytes;
 pub(crate) use refused::Refusals;
 use refused::{Verdict, kind, verdict};
 
@@ -182,7 +184,10 @@ impl Produce {
         while lane.waiting.front().is_some_and(|first| !first.receipt.life.is_current()) {
             lane.waiting.pop_front();
         }
+        let round_trip = self.producer.round_trip(&lane.partition).unwrap_or_default();
+        let under_way = self.deliveries.len().max(self.config.produce.in_flight_max.into());
         let small = self.config.produce.small_batch_bytes as usize;
+        let small = small.max(small_bytes(round_trip, under_way));
         let fill = (self.config.produce.batch_bytes as usize).min(lane.batch_bytes_max);
         let run = lane.run(small, fill);
         if run < 2 {
