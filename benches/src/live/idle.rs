@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kmirror_client::{TopicPartition, batch::Codec, clock};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::{
     arguments::{IdleArguments, Trickle},
@@ -34,11 +35,12 @@ const BROKER_HEAP: &str = "2g";
 /// What was measured once.
 #[derive(Debug, Serialize)]
 struct Outcome {
-    mirror: Mirror,
+    /// Without one, records are produced to and consumed from the destination.
+    mirror: Option<Mirror>,
     partitions: i32,
     round: u32,
     /// From the start of the mirror to its first record, in seconds.
-    first_record_seconds: f64,
+    first_record_seconds: Option<f64>,
     #[serde(flatten)]
     cost: Cost,
     #[serde(flatten)]
@@ -49,11 +51,11 @@ struct Outcome {
 #[derive(Debug, Serialize)]
 struct Cost {
     /// Processor time in the window, in percent of a core.
-    cpu_percent: f64,
+    cpu_percent: Option<f64>,
     /// Memory at the end of the window, in MiB.
-    resident_mib: f64,
+    resident_mib: Option<f64>,
     /// The most memory until then, in MiB.
-    peak_mib: f64,
+    peak_mib: Option<f64>,
     /// Processor time of the source's brokers in the window, in percent of a core.
     source_cpu_percent: Option<f64>,
     /// Processor time of the destination's brokers in the window, in percent of a core.
@@ -90,13 +92,14 @@ pub async fn compare(arguments: &IdleArguments) -> Result<bool, Error> {
     };
     for partitions in &arguments.partitions {
         let topics = Topics::make(&stand, *partitions).await?;
-        let mut mirrors = arguments.mirrors.clone();
+        let mut mirrors = vec![None];
+        mirrors.extend(arguments.mirrors.iter().copied().map(Some));
         for round in 1..=arguments.common.rounds {
             for mirror in &mirrors {
                 match turn(&mut stand, arguments, &topics, (*mirror, round)).await {
                     Ok(outcome) => report.outcomes.push(outcome),
                     Err(error) => {
-                        let name = mirror.name();
+                        let name = name(*mirror);
                         let name = format!("{name}, {partitions} partitions, round {round}");
                         report.failures.push(Failure::new(name, &error));
                     }
@@ -174,14 +177,19 @@ fn sizes(partitions: i32) -> impl Iterator<Item = (i32, i32)> {
         .filter(|(_, size)| *size > 0)
 }
 
+fn name(mirror: Option<Mirror>) -> &'static str {
+    mirror.map_or("none (destination)", Mirror::name)
+}
+
 async fn turn(
     stand: &mut Stand,
     arguments: &IdleArguments,
     topics: &Topics,
-    (mirror, round): (Mirror, u32),
+    (mirror, round): (Option<Mirror>, u32),
 ) -> Result<Outcome, Error> {
     let (turn, unique) = stand.turn();
-    let (source, destination) = (&stand.source, &stand.destination);
+    let destination = &stand.destination;
+    let from = if mirror.is_some() { &stand.source } else { destination };
     let Trickle { record_bytes, seconds, warm_up, patience } = arguments.trickle;
     let (rate, partitions) = (arguments.rate, topics.partitions.unsigned_abs());
     let schedule = Schedule { rate, warm_up, seconds, partitions, order: Order::Scattered };
@@ -189,67 +197,89 @@ async fn turn(
     let tally = (Tally::new(turn, schedule.count()), epoch);
     let mut receiver = Receiver::start(&destination.bootstrap, topics.partitions(), tally);
     let kind = Kind { record_bytes, turn, epoch };
-    let sender = Sender::connect(&source.bootstrap, topics.partitions(), kind).await?;
+    let sender = Sender::connect(&from.bootstrap, topics.partitions(), kind).await?;
     // The sender learns of its partitions before the mirror's time is counted.
     sender.probe(&[0]).await?;
     let order = stand::Order {
-        source: &source.bootstrap,
+        source: &stand.source.bootstrap,
         destination: &destination.bootstrap,
         topic: &topics.pattern,
         codec: Codec::None,
         unique: &unique,
     };
     let begin = clock::now();
-    let mut launched = stand.launch(mirror, order)?;
+    let mut launched = mirror.map(|mirror| stand.launch(mirror, order)).transpose()?;
     let patience = Duration::from_secs(patience.into());
-    let deadline = begin + patience;
-    while receiver.look()?.first().is_none() {
-        launched.running.ended(0)?;
-        if clock::now() > deadline {
-            let (name, log) = (mirror.name().to_owned(), launched.running.tail());
-            return Err(Error::Silent { name, seconds: patience.as_secs(), log });
-        }
-        clock::sleep(Duration::from_millis(20)).await;
+    let opened = wait(&mut receiver, (mirror, launched.as_mut()), begin + patience).await;
+    let cost = match opened {
+        Ok(()) => run(sender, &mut receiver, (stand, launched.as_ref()), schedule).await,
+        Err(error) => Err(error),
+    };
+    if let Some(Launched { running, .. }) = launched {
+        running.end().await;
     }
-    let first = receiver.look()?.first().unwrap_or_default();
-    let first_record_seconds = first.saturating_sub(begin - epoch).as_secs_f64();
-    let cost = run(sender, &mut receiver, (stand, &launched), schedule).await;
-    launched.running.ended(0)?;
-    launched.running.end().await;
     // MirrorMaker 2 leaves topics that carry its name for the source.
     destination.remove_named(&unique).await?;
+    let cost = cost?;
+    let first = receiver.look()?.first().filter(|_| mirror.is_some());
+    let first = first.map(|first| first.saturating_sub(begin - epoch).as_secs_f64());
     let delays = receiver.look()?.delays(schedule.window());
     let partitions = topics.partitions;
-    let outcome = Outcome { mirror, partitions, round, first_record_seconds, cost: cost?, delays };
+    let outcome = Outcome { mirror, partitions, round, first_record_seconds: first, cost, delays };
     say::progress(&outcome.title());
     Ok(outcome)
 }
+
+/// Waits for the first record.
+async fn wait(
+    receiver: &mut Receiver,
+    (mirror, mut launched): (Option<Mirror>, Option<&mut Launched>),
+    deadline: Instant,
+) -> Result<(), Error> {
+    let begin = clock::now();
+    while receiver.look()?.first().is_none() {
+        if let Some(launched) = &mut launched {
+            launched.running.ended(0)?;
+        }
+        if clock::now() > deadline {
+            let log = launched.map(|launched| launched.running.tail()).unwrap_or_default();
+            let seconds = begin.elapsed().as_secs();
+            return Err(Error::Silent { name: name(mirror).to_owned(), seconds, log });
+        }
+        clock::sleep(POLL).await;
+    }
+    Ok(())
+}
+
+/// How often it is looked whether the first record has come.
+const POLL: Duration = Duration::from_millis(20);
 
 /// Sends as scheduled, measures the window, and waits for what is still on the way.
 async fn run(
     sender: Sender,
     receiver: &mut Receiver,
-    (stand, launched): (&Stand, &Launched),
+    (stand, launched): (&Stand, Option<&Launched>),
     schedule: Schedule,
 ) -> Result<Cost, Error> {
     let begin = clock::now() + Duration::from_millis(200);
     let sending = tokio::task::spawn_blocking(move || sender.send(&schedule, begin));
     let window = Duration::from_secs(schedule.seconds.into());
     let opens = begin + Duration::from_secs(schedule.warm_up.into());
+    let usage = || launched.map(|launched| launched.running.usage()).transpose();
     tokio::time::sleep_until(opens).await;
-    let before = (launched.running.usage()?, stand.source.cpu(), stand.destination.cpu());
+    let before = (usage()?, stand.source.cpu(), stand.destination.cpu());
     tokio::time::sleep_until(opens + window).await;
-    let after = (launched.running.usage()?, stand.source.cpu(), stand.destination.cpu());
-    let resident = process::resident_bytes(launched.running.id())?;
+    let after = (usage()?, stand.source.cpu(), stand.destination.cpu());
+    let resident = launched.map(|launched| process::resident_bytes(launched.running.id()));
     sending.await.expect("invariant: sending does not panic")?;
     arrive(receiver, clock::now() + FAREWELL).await?;
     let percent = |before: Option<Duration>, after: Option<Duration>| {
         Some(after?.saturating_sub(before?).as_secs_f64() / window.as_secs_f64() * 100.0)
     };
     Ok(Cost {
-        cpu_percent: percent_of_a_core((before.0, after.0), window),
-        resident_mib: mebibytes(resident),
-        peak_mib: mebibytes(after.0.peak_memory_bytes),
+        cpu_percent: before.0.zip(after.0).map(|pair| percent_of_a_core(pair, window)),
+        resident_mib: resident.transpose()?.map(mebibytes),
+        peak_mib: after.0.map(|usage| mebibytes(usage.peak_memory_bytes)),
         source_cpu_percent: percent(before.1, after.1),
         destination_cpu_percent: percent(before.2, after.2),
     })
@@ -263,12 +293,13 @@ impl Outcome {
     fn title(&self) -> String {
         let Self { mirror, partitions, first_record_seconds, cost, delays, .. } = self;
         format!(
-            "{} with {partitions} partitions: first record after {first_record_seconds:.2} s, \
-             {:.1} % of a core, {:.0} MiB (peak {:.0}), p50 {} ms, p99 {} ms, {} missing",
-            mirror.name(),
-            cost.cpu_percent,
-            cost.resident_mib,
-            cost.peak_mib,
+            "{} with {partitions} partitions: first record after {} s, {} % of a core, {} MiB \
+             (peak {}), p50 {} ms, p99 {} ms, {} missing",
+            name(*mirror),
+            number(*first_record_seconds, 2),
+            number(cost.cpu_percent, 1),
+            number(cost.resident_mib, 0),
+            number(cost.peak_mib, 0),
             number(delays.p50_ms, 1),
             number(delays.p99_ms, 1),
             delays.missing
@@ -285,7 +316,7 @@ impl Report {
              {seconds} s. Processor time in % of a core, memory in MiB, how late records come in \
              ms; medians of the rounds.\n\n"
         ));
-        let mut cases: Vec<(i32, Mirror)> =
+        let mut cases: Vec<(i32, Option<Mirror>)> =
             self.outcomes.iter().map(|one| (one.partitions, one.mirror)).collect();
         cases.sort_unstable();
         cases.dedup();
@@ -295,18 +326,18 @@ impl Report {
         text
     }
 
-    fn row(&self, case: (i32, Mirror)) -> Vec<String> {
+    fn row(&self, case: (i32, Option<Mirror>)) -> Vec<String> {
         let is_of = |one: &&Outcome| (one.partitions, one.mirror) == case;
         let runs: Vec<&Outcome> = self.outcomes.iter().filter(is_of).collect();
         let of =
             |figure: fn(&Outcome) -> Option<f64>| median(runs.iter().filter_map(|one| figure(one)));
         vec![
             case.0.to_string(),
-            case.1.name().to_owned(),
-            number(of(|one| Some(one.first_record_seconds)), 2),
-            number(of(|one| Some(one.cost.cpu_percent)), 1),
-            number(of(|one| Some(one.cost.resident_mib)), 0),
-            number(of(|one| Some(one.cost.peak_mib)), 0),
+            name(case.1).to_owned(),
+            number(of(|one| one.first_record_seconds), 2),
+            number(of(|one| one.cost.cpu_percent), 1),
+            number(of(|one| one.cost.resident_mib), 0),
+            number(of(|one| one.cost.peak_mib), 0),
             number(of(|one| one.delays.p50_ms), 1),
             number(of(|one| one.delays.p99_ms), 1),
             number(of(|one| one.delays.max_ms), 1),
