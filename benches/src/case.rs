@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use kmirror_client::batch::Codec;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// How records are put into batches at the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum Batching {
 }
 
 /// How many partitions the topic has at each end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partitions {
     /// At the source.
     pub source: i32,
@@ -24,22 +24,25 @@ pub struct Partitions {
 }
 
 /// One kind of load.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Case {
-    /// How many records.
+    /// How many records there are to mirror.
     pub records: u64,
     /// Bytes of each record's value.
     pub record_bytes: usize,
     /// Over how many keys; 0 for records without a key.
     pub keys: u64,
     /// How batches are compressed.
-    #[serde(serialize_with = "as_text")]
+    #[serde(serialize_with = "as_text", deserialize_with = "codec_from_text")]
     pub codec: Codec,
     /// How they are batched.
-    #[serde(serialize_with = "as_text")]
+    #[serde(serialize_with = "as_text", deserialize_with = "batching_from_text")]
     pub batching: Batching,
     /// The partitions at both ends.
     pub partitions: Partitions,
+    /// Whether there were more records, every fourth, that the source has compacted away: its
+    /// batches then lack offsets. Each record has a key of its own.
+    pub gaps: bool,
 }
 
 impl Case {
@@ -47,9 +50,9 @@ impl Case {
     /// destination share it.
     #[must_use]
     pub fn topic(&self) -> String {
-        let Self { records, record_bytes, keys, codec, batching, partitions } = self;
-        let source = partitions.source;
-        format!("bench-{records}-{record_bytes}-{keys}-{codec}-{batching}-{source}")
+        let Self { records, record_bytes, keys, codec, batching, partitions, gaps } = self;
+        let (source, gaps) = (partitions.source, if *gaps { "-gaps" } else { "" });
+        format!("bench-{records}-{record_bytes}-{keys}-{codec}-{batching}-{source}{gaps}")
     }
 
     /// Bytes of all values: what "logical" means in every figure.
@@ -68,11 +71,27 @@ impl Case {
         }
     }
 
+    /// Whether a record goes to the partition of the same number.
+    #[must_use]
+    pub fn keeps_partitions(&self) -> bool {
+        self.partitions.source == self.partitions.destination
+    }
+
+    /// Whether a record is larger than clients and brokers let pass unless they are told.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.record_bytes > RECORD_BYTES_USUAL
+    }
+
     /// The case in a few words.
     #[must_use]
     pub fn title(&self) -> String {
         let Partitions { source, destination } = self.partitions;
-        let keys = if self.keys > 0 { format!(", {} keys", self.keys) } else { String::new() };
+        let keys = match self.keys {
+            _ if self.gaps => ", compacted with gaps".to_owned(),
+            0 => String::new(),
+            keys => format!(", {keys} keys"),
+        };
         format!(
             "{} records of {} B{keys}, {}, batches of {}, {source} to {destination} partitions",
             self.records, self.record_bytes, self.codec, self.batching
@@ -135,11 +154,21 @@ pub fn codec(text: &str) -> Result<Codec, String> {
 
 /// What the tuned peers put together too.
 const TOGETHER_BYTES: usize = 256 << 10;
+/// With some room for what surrounds it, a record of this size still fits into 1 MB.
+const RECORD_BYTES_USUAL: usize = 900_000;
 /// A broker takes batches of a little over this (`message.max.bytes`).
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
 fn as_text<S: serde::Serializer>(value: &impl fmt::Display, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(value)
+}
+
+fn codec_from_text<'de, D: Deserializer<'de>>(from: D) -> Result<Codec, D::Error> {
+    codec(&String::deserialize(from)?).map_err(de::Error::custom)
+}
+
+fn batching_from_text<'de, D: Deserializer<'de>>(from: D) -> Result<Batching, D::Error> {
+    String::deserialize(from)?.parse().map_err(de::Error::custom)
 }
 
 #[cfg(test)]
@@ -174,12 +203,30 @@ mod tests {
             codec: Codec::Lz4,
             batching: Batching::One,
             partitions: Partitions { source: 8, destination: 8 },
+            gaps: false,
         };
         assert_eq!(case.topic(), "bench-10-1024-0-lz4-one-8");
         assert_ne!(case.topic(), Case { records: 11, ..case.clone() }.topic());
+        assert_ne!(case.topic(), Case { gaps: true, ..case.clone() }.topic());
         let spread = Partitions { source: 8, destination: 9 };
         assert_eq!(case.topic(), Case { partitions: spread, ..case.clone() }.topic());
         assert_eq!(case.logical_bytes(), 10_240);
         assert_eq!(case.batching_at_best(), Batching::Bytes(256 << 10));
+    }
+
+    #[test]
+    fn a_case_reads_back_as_it_is_written() {
+        let case = Case {
+            records: 10,
+            record_bytes: 1 << 20,
+            keys: 3,
+            codec: Codec::Gzip,
+            batching: Batching::Bytes(16 << 10),
+            partitions: Partitions { source: 8, destination: 12 },
+            gaps: true,
+        };
+        let text = serde_json::to_string(&case).expect("plain data");
+        assert_eq!(serde_json::from_str::<Case>(&text).expect("a case"), case);
+        assert!(case.is_large() && !case.keeps_partitions());
     }
 }

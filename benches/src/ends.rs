@@ -1,18 +1,24 @@
 //! The two clusters: started for the measurements or already there, and the topics in them.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kmirror_client::{
     Client, Config, ErrorCode, Isolation, TopicPartition,
-    admin::{Admin, At, NewTopic},
+    admin::{Admin, At, ConfigChange, NewTopic, Resource},
     clock,
     connection::AddressMap,
 };
 use xtask::brokers::{Cluster, Guarded, Home, Options, Version};
 
-use crate::{Error, process::Usage};
+use crate::{
+    Error,
+    case::Case,
+    process::Usage,
+    survey::{self, Digest, Stored},
+};
 
 /// Flags of a broker that is measured, instead of those that make it start fast.
 const BROKER_FLAGS: &[&str] = &["-XX:+UseG1GC", "-Xshare:auto"];
@@ -20,6 +26,9 @@ const BROKER_HEAP: &str = "1g";
 /// How long a topic may take to be made or to go.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
+
+/// Entries of a topic's configuration: names and values.
+pub type Configs<'a> = &'a [(&'a str, &'a str)];
 
 /// One cluster.
 #[derive(Debug)]
@@ -44,8 +53,9 @@ impl End {
     /// How the broker of a measurement is started.
     #[must_use]
     pub fn options(name: &str, version: &Version) -> Options {
-        let mut options =
-            Options::new(name, version.clone()).with("log.segment.delete.delay.ms", "1000");
+        let mut options = Options::new(name, version.clone())
+            .with("log.segment.delete.delay.ms", "1000")
+            .with("log.cleaner.dedupe.buffer.size", "67108864");
         BROKER_HEAP.clone_into(&mut options.heap);
         options.jvm_flags = BROKER_FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
         options
@@ -101,33 +111,82 @@ impl End {
         Ok(length)
     }
 
-    /// Whether `topic` exists and holds `records`.
+    /// Whether it was started here and ends with this process.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// What `topic` holds now, fetched with that many threads.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn stored(
+        &self,
+        topic: &str,
+        partitions: i32,
+        threads: usize,
+    ) -> Result<Stored, Error> {
+        let (bootstrap, topic) = (self.bootstrap.clone(), topic.to_owned());
+        let count = move || survey::count(&bootstrap, &topic, partitions, threads);
+        tokio::task::spawn_blocking(count).await.expect("invariant: counting does not panic")
+    }
+
+    /// Digests the records of the topic of `case`, which has that many partitions here.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn digest(&self, case: &Case, partitions: i32) -> Result<Digest, Error> {
+        let (bootstrap, topic) = (self.bootstrap.clone(), case.topic());
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let digest = move || Digest::of(&bootstrap, &topic, partitions, threads);
+        tokio::task::spawn_blocking(digest).await.expect("invariant: digesting does not panic")
+    }
+
+    /// Whether `topic` exists with that many partitions.
     ///
     /// # Errors
     /// When the cluster cannot be asked.
-    pub async fn holds(&self, topic: &str, partitions: i32, records: u64) -> Result<bool, Error> {
+    pub async fn has(&self, topic: &str, partitions: i32) -> Result<bool, Error> {
         self.admin.client().watch_all_topics();
         let seen = self.admin.client().view().generation;
         let view = self.admin.client().refresh(seen).await;
         let view = view.map_err(Error::client("ask for the topics"))?;
         let count = view.topic(topic).map(|topic| topic.partitions.len());
-        if count != usize::try_from(partitions).ok() {
-            return Ok(false);
-        }
-        Ok(self.length(topic, partitions).await? == records)
+        Ok(count == usize::try_from(partitions).ok())
     }
 
-    /// Makes `topic` anew and empty, and waits until it can be written to.
+    /// Takes the entries called so out of the configuration of `topic`.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub async fn reset_configs(&self, topic: &str, configs: Configs<'_>) -> Result<(), Error> {
+        let failed = Error::client("change the configuration of the topic");
+        let delete = |(name, _): &(&str, &str)| ((*name).to_owned(), ConfigChange::Delete);
+        let changes = configs.iter().map(delete).collect();
+        let topic = Resource::Topic(topic.into());
+        self.admin.alter_configs(&topic, &changes).await.map_err(failed)
+    }
+
+    /// Makes `topic` anew and empty with those entries in its configuration, and waits until it
+    /// can be written to.
     ///
     /// # Errors
     /// When that does not happen in time.
-    pub async fn make(&self, topic: &str, partitions: i32) -> Result<(), Error> {
+    pub async fn make(
+        &self,
+        topic: &str,
+        partitions: i32,
+        configs: Configs<'_>,
+    ) -> Result<(), Error> {
         self.remove(&[topic.into()]).await?;
         let deadline = clock::now() + PATIENCE;
         let new = NewTopic::new(topic)
             .with_partitions(partitions)
             .with_replication_factor(1)
             .with_config("retention.ms", "-1");
+        let with = |new: NewTopic, (name, value): &(&str, &str)| new.with_config(*name, *value);
+        let new = configs.iter().fold(new, with);
         while !self.create(&new).await? || self.length(topic, partitions).await? > 0 {
             if clock::now() > deadline {
                 let seconds = PATIENCE.as_secs();

@@ -62,6 +62,42 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// A peer cannot be built here.
+    #[error("{name}: {reason}")]
+    Peer {
+        /// Which one.
+        name: &'static str,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// What a mirror wrote is not what it read.
+    #[error("{name} copied wrongly: {difference}")]
+    Differs {
+        /// The mirror.
+        name: &'static str,
+        /// What differs.
+        difference: String,
+    },
+    /// Records that were superseded are still in a compacted topic.
+    #[error("topic {topic} holds {records} records after {seconds} s instead of {expected}")]
+    NotCompacted {
+        /// Which topic.
+        topic: String,
+        /// Records that it holds.
+        records: u64,
+        /// Records that it should hold.
+        expected: u64,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// A report that was kept cannot be read.
+    #[error("read the report {}", path.display())]
+    Report {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: serde_json::Error,
+    },
     /// A mirror ended before it had mirrored everything.
     #[error("{name} ended with {status} after {records} records; the end of its log:\n{log}")]
     Ended {

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, future::Future, thread};
 use kmirror_client::{
     Client, Config, Isolation, TopicPartition,
     admin::{Admin, At},
+    batch::Entry,
     budget::Budget,
     clock,
     fetch::{Event, Fetcher, Position},
@@ -65,11 +66,17 @@ impl Meter {
 pub fn fetch(bootstrap: &str, topic: &str, case: &Case, threads: usize) -> Result<Ceiling, Error> {
     let meter = Meter::start()?;
     let shares = shares(topic, case.partitions.source, threads);
-    in_threads(shares.into_iter().map(|own| move || drain(bootstrap, own)))?;
+    let ignore = |_: &TopicPartition, _: &[Entry]| Ok(());
+    in_threads(shares.into_iter().map(|own| move || drain(bootstrap, own, ignore)))?;
     meter.stop(case)
 }
 
-async fn drain(bootstrap: &str, own: Vec<TopicPartition>) -> Result<(), Error> {
+/// Fetches the partitions `own` to the ends they have now and shows everything to `visit`.
+pub(crate) async fn drain(
+    bootstrap: &str,
+    own: Vec<TopicPartition>,
+    mut visit: impl FnMut(&TopicPartition, &[Entry]) -> Result<(), Error>,
+) -> Result<(), Error> {
     let failed = Error::client("reach the brokers");
     let config = Config::new(bootstrap).map_err(&failed)?;
     let client = Client::connect(config).await.map_err(&failed)?;
@@ -88,6 +95,7 @@ async fn drain(bootstrap: &str, own: Vec<TopicPartition>) -> Result<(), Error> {
     while !left.is_empty() {
         match fetcher.next().await {
             Event::Fetched(fetched) => {
+                visit(&fetched.partition, &fetched.entries)?;
                 if left.get(&fetched.partition).is_some_and(|end| fetched.next_offset >= *end) {
                     left.remove(&fetched.partition);
                     fetcher.remove(&fetched.partition);

@@ -9,22 +9,19 @@ use std::thread;
 
 use kmirror_client::{
     Client, Config, TopicPartition,
-    batch::{Codec, Compressor, Levels, Outgoing, Record, rebuild::Builder},
-    clock,
+    batch::Outgoing,
     produce::{self, BatchProducer, Delivery},
 };
 
 use crate::{
     Error,
-    case::{Batching, Case},
+    case::Case,
     floor::{Ceiling, Meter, in_threads, shares},
-    records::Values,
+    maker::{Keys, Maker, count},
 };
 
 /// Logical bytes of different records that each thread has in stock.
 const STOCK_BYTES: usize = 32 << 20;
-/// Batches left out at first with a codec: the builder has yet to learn how well it compresses.
-const LEARNING: usize = 24;
 /// The most batches of a thread on the way.
 const UNDER_WAY_MAX: usize = 2_000;
 
@@ -60,32 +57,62 @@ pub fn produce(
     })?;
     let meter = Meter::start()?;
     let jobs = shares.into_iter().zip(stocks);
-    in_threads(jobs.map(|(own, stock)| move || send(bootstrap, own, stock)))?;
+    in_threads(jobs.map(|(own, stock)| {
+        move || async move {
+            let mut sender = Sender::connect(bootstrap, own).await?;
+            for batch in stock.iter() {
+                sender.send(batch.clone()).await?;
+            }
+            sender.wait().await
+        }
+    }))?;
     meter.stop(case)
 }
 
-async fn send(bootstrap: &str, own: Vec<TopicPartition>, stock: Stock) -> Result<(), Error> {
-    let config = Config::new(bootstrap).map_err(Error::client("reach the brokers"))?;
-    let client = Client::connect(config).await.map_err(Error::client("reach the brokers"))?;
-    let failed = |partition: &TopicPartition| {
-        let topic = partition.to_string();
-        move |source| Error::Produce { topic, source }
-    };
-    let producer =
-        BatchProducer::try_new(client, produce::Config::default()).map_err(failed(&own[0]))?;
-    let mut under_way: VecDeque<(TopicPartition, Delivery)> = VecDeque::new();
-    for (batch, partition) in stock.iter().zip(own.iter().cycle()) {
-        if under_way.len() >= UNDER_WAY_MAX
-            && let Some((partition, delivery)) = under_way.pop_front()
+/// Sends batches to its partitions in turns.
+pub(crate) struct Sender {
+    producer: BatchProducer,
+    own: Vec<TopicPartition>,
+    next: usize,
+    under_way: VecDeque<(TopicPartition, Delivery)>,
+}
+
+impl Sender {
+    /// Connects to produce to the partitions `own`.
+    pub(crate) async fn connect(bootstrap: &str, own: Vec<TopicPartition>) -> Result<Self, Error> {
+        let config = Config::new(bootstrap).map_err(Error::client("reach the brokers"))?;
+        let client = Client::connect(config).await.map_err(Error::client("reach the brokers"))?;
+        let producer = BatchProducer::try_new(client, produce::Config::default());
+        let producer = producer.map_err(failed(&own[0]))?;
+        Ok(Self { producer, own, next: 0, under_way: VecDeque::new() })
+    }
+
+    /// Sends a batch to the next partition, once few enough are on the way.
+    pub(crate) async fn send(&mut self, batch: Outgoing) -> Result<(), Error> {
+        if self.under_way.len() >= UNDER_WAY_MAX
+            && let Some((partition, delivery)) = self.under_way.pop_front()
         {
             delivery.await.map_err(failed(&partition))?;
         }
-        under_way.push_back((partition.clone(), producer.send(partition, batch.clone()).await));
+        let partition = self.own[self.next % self.own.len()].clone();
+        self.next += 1;
+        let delivery = self.producer.send(&partition, batch).await;
+        self.under_way.push_back((partition, delivery));
+        Ok(())
     }
-    for (partition, delivery) in under_way {
-        delivery.await.map_err(failed(&partition))?;
+
+    /// Waits until everything is acknowledged.
+    pub(crate) async fn wait(&mut self) -> Result<(), Error> {
+        for (partition, delivery) in self.under_way.drain(..) {
+            delivery.await.map_err(failed(&partition))?;
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+fn failed(partition: &TopicPartition) -> impl Fn(produce::Error) -> Error + use<> {
+    let topic = partition.to_string();
+    move |source| Error::Produce { topic: topic.clone(), source }
 }
 
 impl Stock {
@@ -93,17 +120,13 @@ impl Stock {
     fn build(case: &Case, index: usize, threads: usize) -> Result<Self, Error> {
         let (index, threads) = (index as u64, threads as u64);
         let records = case.records / threads + u64::from(index < case.records % threads);
-        let mut maker = Maker::new(case, index);
+        let keys = if case.keys > 0 { Keys::Cycle(case.keys) } else { Keys::Null };
+        let mut maker = Maker::new(case, keys, index)?;
         let enough = (STOCK_BYTES / case.record_bytes.max(16)) as u64;
-        if case.codec != Codec::None && case.batching != Batching::One {
-            for _ in 0..LEARNING {
-                maker.batch(u64::MAX)?;
-            }
-        }
         let (mut batches, mut built) = (Vec::new(), 0);
         while built < enough.min(records) {
             let batch = maker.batch(records - built)?;
-            built += batch.records_count().unsigned_abs() as u64;
+            built += count(&batch);
             batches.push(batch);
         }
         let (mut whole, mut left) = (0, records);
@@ -124,75 +147,16 @@ impl Stock {
     }
 }
 
-fn count(batch: &Outgoing) -> u64 {
-    u64::from(batch.records_count().unsigned_abs())
-}
-
-/// Makes batches as the case wants them.
-struct Maker {
-    values: Values,
-    builder: Builder,
-    compressor: Compressor,
-    batching: Batching,
-    record_bytes: usize,
-    keys: u64,
-    made: u64,
-}
-
-impl Maker {
-    fn new(case: &Case, seed: u64) -> Self {
-        Self {
-            values: Values::new(case.record_bytes, seed),
-            builder: Builder::new(case.codec),
-            compressor: Compressor::new(Levels::default()),
-            batching: case.batching,
-            record_bytes: case.record_bytes,
-            keys: case.keys,
-            made: 0,
-        }
-    }
-
-    /// The next batch, of `records_max` records at most.
-    fn batch(&mut self, records_max: u64) -> Result<Outgoing, Error> {
-        loop {
-            let key = (self.keys > 0).then(|| format!("key-{}", self.made % self.keys));
-            let key = key.as_ref().map(String::as_bytes);
-            let record = Record::new(key, Some(self.values.next_value()));
-            self.builder.push(&record.with_timestamp(clock::unix_ms()))?;
-            self.made += 1;
-            if self.is_full() || self.builder.records_count().unsigned_abs() as u64 >= records_max {
-                let batch = self.builder.finish(&mut self.compressor);
-                return Ok(batch.expect("invariant: a record was pushed"));
-            }
-        }
-    }
-
-    /// Whether one more record might be too much.
-    fn is_full(&self) -> bool {
-        match self.batching {
-            Batching::One => true,
-            Batching::Bytes(limit) => {
-                let one_more = self.record_bytes + RECORD_OVERHEAD;
-                self.builder.size_estimate() + one_more > limit
-                    || self.builder.len_bytes_uncompressed() + one_more > UNCOMPRESSED_BYTES_MAX
-            }
-        }
-    }
-}
-
-/// What a record takes beside its value, at most, with the short keys used here.
-const RECORD_OVERHEAD: usize = 48;
-/// The largest batch before compression, so that one memory budget fits all.
-const UNCOMPRESSED_BYTES_MAX: usize = 8 << 20;
-
 #[cfg(test)]
 mod tests {
+    use kmirror_client::batch::Codec;
+
     use super::*;
-    use crate::case::Partitions;
+    use crate::case::{Batching, Partitions};
 
     fn case(records: u64, codec: Codec, batching: Batching) -> Case {
         let partitions = Partitions { source: 2, destination: 2 };
-        Case { records, record_bytes: 1024, keys: 0, codec, batching, partitions }
+        Case { records, record_bytes: 1024, keys: 0, codec, batching, partitions, gaps: false }
     }
 
     fn records_of(case: &Case, threads: usize) -> u64 {

@@ -6,7 +6,7 @@ use clap::Parser;
 use kmirror_benches::{
     Error,
     arguments::{Alone, Arguments, CeilingArguments, Part},
-    floor, live, load, matrix, say,
+    floor, live, load, matrix, render, say,
 };
 
 fn main() -> ExitCode {
@@ -16,8 +16,8 @@ fn main() -> ExitCode {
         Some(Part::Latency(latency)) => floor::block_on(live::latency::compare(latency)),
         Some(Part::Idle(idle)) => floor::block_on(live::idle::compare(idle)),
         Some(Part::Link(link)) => floor::block_on(live::link::compare(link)),
-        None => floor::block_on(matrix::compare(&arguments.compare))
-            .map(|report| report.cases.iter().all(|measured| measured.failures.is_empty())),
+        Some(Part::Report(report)) => render::render(&report.directory).map(|()| true),
+        None => floor::block_on(matrix::compare(&arguments.compare)),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -11,13 +11,13 @@ use std::{
 
 use clap::ValueEnum;
 use kmirror_client::batch::Codec;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use xtask::brokers::{Jars, Logging, java};
 
-use crate::Error;
+use crate::{Error, case::Case, peers::FranzGo};
 
 /// A mirror with its settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mirror {
     /// kmirror with the flags and files of MirrorMaker 1, nothing tuned.
@@ -30,6 +30,8 @@ pub enum Mirror {
     Mm2,
     /// MirrorMaker 2 with the same settings and 5000 records in a poll.
     Mm2Tuned,
+    /// A copier of records in Go, on franz-go: linger 20 ms, batches of 1 MB, the source's codec.
+    FranzGo,
 }
 
 impl Mirror {
@@ -42,7 +44,15 @@ impl Mirror {
             Self::Mm1Tuned => "mm1-tuned",
             Self::Mm2 => "mm2",
             Self::Mm2Tuned => "mm2-tuned",
+            Self::FranzGo => "franz-go",
         }
+    }
+
+    /// Whether records stay in the partition that they have at the source, if the destination has
+    /// as many. MirrorMaker 1 lets its producer choose.
+    #[must_use]
+    pub fn keeps_partitions(self) -> bool {
+        !matches!(self, Self::Mm1 | Self::Mm1Tuned)
     }
 
     fn is_tuned(self) -> bool {
@@ -59,6 +69,8 @@ pub struct Programs {
     pub mm1: Jars,
     /// The jars that hold MirrorMaker 2.
     pub mm2: Jars,
+    /// The copier in Go.
+    pub franz_go: FranzGo,
 }
 
 /// What is to be mirrored.
@@ -68,16 +80,35 @@ pub struct Job<'a> {
     pub source: &'a str,
     /// `host:port` of the destination.
     pub destination: &'a str,
-    /// The topic; it keeps its name.
+    /// The topic, or a pattern for several; names are kept.
     pub topic: &'a str,
     /// Its codec, which tuned mirrors are told to compress with.
     pub codec: Codec,
+    /// What else about the load matters to some mirrors.
+    pub load: Load,
     /// Threads or tasks.
     pub streams: usize,
     /// A word that nobody used before: the group, and MirrorMaker 2's name for the source.
     pub unique: &'a str,
     /// Where its files are written.
     pub directory: &'a Path,
+}
+
+/// What matters to some mirrors about a load.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// The records are larger than clients let pass unless they are told.
+    pub is_large: bool,
+    /// The destination has another number of partitions.
+    pub is_routed: bool,
+}
+
+impl Load {
+    /// What matters about `case`.
+    #[must_use]
+    pub fn of(case: &Case) -> Self {
+        Self { is_large: case.is_large(), is_routed: !case.keeps_partitions() }
+    }
 }
 
 impl Job<'_> {
@@ -106,6 +137,11 @@ impl Job<'_> {
                 command.arg(self.write("mm2.properties", &text)?);
                 Ok(command)
             }
+            Mirror::FranzGo => {
+                let mut command = Command::new(programs.franz_go.program()?);
+                command.arg(self.write("franz-go.json", &self.franz_go())?);
+                Ok(command)
+            }
         }
     }
 
@@ -113,22 +149,44 @@ impl Job<'_> {
         let Self { source, destination, topic, streams, unique, .. } = self;
         let consumer =
             format!("bootstrap.servers={source}\ngroup.id={unique}\nauto.offset.reset=earliest\n");
-        let producer = format!("bootstrap.servers={destination}\n{}", self.tuning(mirror, ""));
+        let producer = format!("bootstrap.servers={destination}\n{}", self.settings(mirror, ""));
         command.arg("--consumer.config").arg(self.write("consumer.properties", &consumer)?);
         command.arg("--producer.config").arg(self.write("producer.properties", &producer)?);
         command.args(["--whitelist", topic, "--num.streams", &streams.to_string()]);
         Ok(())
     }
 
-    /// Producer settings of a tuned mirror, each key after `prefix`; of others none.
-    fn tuning(&self, mirror: Mirror, prefix: &str) -> String {
-        if !mirror.is_tuned() {
-            return String::new();
+    /// Producer settings, each key after `prefix`: the tuning of a tuned mirror, and what any
+    /// client needs for large records.
+    fn settings(&self, mirror: Mirror, prefix: &str) -> String {
+        let mut text = String::new();
+        if mirror.is_tuned() {
+            let codec = self.codec;
+            text.push_str(&format!(
+                "{prefix}linger.ms=20\n{prefix}batch.size=262144\n\
+                 {prefix}compression.type={codec}\n"
+            ));
         }
-        let codec = self.codec;
-        format!(
-            "{prefix}linger.ms=20\n{prefix}batch.size=262144\n{prefix}compression.type={codec}\n"
-        )
+        if self.load.is_large {
+            text.push_str(&format!("{prefix}max.request.size={LARGE_REQUEST_BYTES}\n"));
+        }
+        text
+    }
+
+    fn franz_go(&self) -> String {
+        let Load { is_large, is_routed } = self.load;
+        let batch_bytes = if is_large { LARGE_REQUEST_BYTES } else { FRANZ_GO_BATCH_BYTES };
+        let settings = serde_json::json!({
+            "Source": self.source,
+            "Destination": self.destination,
+            "Topic": format!("^({})$", self.topic),
+            "Group": self.unique,
+            "Compression": self.codec.name(),
+            "ByKey": is_routed,
+            "BatchBytes": batch_bytes,
+            "Streams": self.streams,
+        });
+        settings.to_string()
     }
 
     fn mirror_maker_2(&self, mirror: Mirror) -> String {
@@ -153,7 +211,7 @@ impl Job<'_> {
         ] {
             text.push_str(&format!("{topic}=1\n"));
         }
-        text.push_str(&self.tuning(mirror, "destination.producer."));
+        text.push_str(&self.settings(mirror, "destination.producer."));
         if mirror.is_tuned() {
             text.push_str(&format!("{alias}.consumer.max.poll.records=5000\n"));
         }
@@ -166,6 +224,11 @@ impl Job<'_> {
         Ok(path)
     }
 }
+
+/// The largest request where records are larger than clients take unless they are told.
+const LARGE_REQUEST_BYTES: u32 = 4 << 20;
+/// The largest batch of the copier in Go.
+const FRANZ_GO_BATCH_BYTES: u32 = 1_000_000;
 
 /// `java` as `kafka-run-class.sh` starts it, with quiet logging.
 fn launch(jars: &Jars, heap: &[&str], main: &str) -> Command {
@@ -200,6 +263,7 @@ mod tests {
             destination: "destination:9092",
             topic: "a-topic",
             codec: Codec::Lz4,
+            load: Load::default(),
             streams: 2,
             unique: "bench7",
             directory,
@@ -213,7 +277,19 @@ mod tests {
         let tuned = job.mirror_maker_2(Mirror::Mm2Tuned);
         assert!(tuned.contains("destination.producer.compression.type=lz4\n"));
         assert!(tuned.contains("bench7.consumer.max.poll.records=5000\n"));
-        assert_eq!(job.tuning(Mirror::Kmirror, ""), "");
+        assert_eq!(job.settings(Mirror::Kmirror, ""), "");
+    }
+
+    #[test]
+    fn large_records_are_let_pass_by_all() {
+        let load = Load { is_large: true, is_routed: false };
+        let job = Job { load, ..job(Path::new("/")) };
+        for mirror in [Mirror::Kmirror, Mirror::Mm1, Mirror::Mm1Tuned] {
+            assert!(job.settings(mirror, "").contains("max.request.size=4194304\n"));
+        }
+        let mm2 = job.mirror_maker_2(Mirror::Mm2);
+        assert!(mm2.contains("destination.producer.max.request.size=4194304\n"));
+        assert!(job.franz_go().contains("\"BatchBytes\":4194304"));
     }
 
     #[test]
@@ -225,5 +301,13 @@ mod tests {
         assert_eq!(arguments[4..], ["--whitelist", "a-topic", "--num.streams", "2"]);
         let consumer = fs::read_to_string(directory.path().join("consumer.properties"));
         assert!(consumer.expect("a file").contains("group.id=bench7\n"));
+    }
+
+    #[test]
+    fn the_copier_in_go_keeps_partitions_unless_their_number_differs() {
+        let same = job(Path::new("/"));
+        assert!(same.franz_go().contains("\"ByKey\":false"));
+        let routed = Job { load: Load { is_large: false, is_routed: true }, ..same };
+        assert!(routed.franz_go().contains("\"ByKey\":true"));
     }
 }

@@ -1,14 +1,27 @@
-//! What was measured, as Markdown for people and as JSON for programs. Pure, but for the writing.
+//! What was measured: kept as JSON for programs, shown as Markdown for people. Pure, but for the
+//! files.
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{Error, case::Case, floor::Ceiling, machine::Machine, mirrors::Mirror, run::Outcome};
+use crate::{
+    Error,
+    case::Case,
+    floor::Ceiling,
+    machine::Machine,
+    mirrors::Mirror,
+    plan::{Place, Planned, Setup},
+    run::Outcome,
+    suite::Suite,
+    survey::Stored,
+};
 
-/// Everything that was measured.
-#[derive(Debug, Serialize)]
+/// Everything that was measured of one suite.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
+    /// Which suite.
+    pub suite: Suite,
     /// On what.
     pub machine: Machine,
     /// Version of the source.
@@ -17,17 +30,23 @@ pub struct Report {
     pub destination: String,
     /// Version of kmirror, as it tells it.
     pub kmirror: String,
-    /// Streams, tasks and threads.
-    pub streams: u16,
+    /// The peers and their versions.
+    pub peers: Vec<String>,
     /// Each kind of load.
     pub cases: Vec<Measured>,
 }
 
 /// What was measured with one kind of load.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measured {
     /// The load.
     pub case: Case,
+    /// How many worked at once.
+    pub setup: Setup,
+    /// Where it is shown.
+    pub place: Place,
+    /// What the source held.
+    pub stored: Stored,
     /// Fetching alone, in each round.
     pub fetch: Vec<Ceiling>,
     /// Producing alone, in each round.
@@ -39,10 +58,10 @@ pub struct Measured {
 }
 
 /// A measurement that was not to be had.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Failure {
     /// Which mirror, or which ceiling.
-    pub name: &'static str,
+    pub name: String,
     /// In which round.
     pub round: u32,
     /// Why not, with all causes.
@@ -50,59 +69,79 @@ pub struct Failure {
 }
 
 impl Report {
-    /// Writes `report.md` and `report.json` into `directory`.
+    /// Keeps it in `directory`, in the file of its suite.
     ///
     /// # Errors
     /// When that cannot be written.
-    pub fn write(&self, directory: &Path) -> Result<(), Error> {
+    pub fn keep(&self, directory: &Path) -> Result<(), Error> {
         fs::create_dir_all(directory).map_err(Error::file("create", directory))?;
         let json = serde_json::to_string_pretty(self).expect("invariant: a report is plain data");
-        for (name, text) in [("report.md", self.markdown()), ("report.json", json)] {
-            let path = directory.join(name);
-            fs::write(&path, text).map_err(Error::file("write", &path))?;
-        }
-        Ok(())
+        let path = directory.join(file(self.suite));
+        fs::write(&path, json + "\n").map_err(Error::file("write", &path))
     }
 
-    /// The report for people.
+    /// The one of `suite` that is kept in `directory`, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn kept(directory: &Path, suite: Suite) -> Result<Option<Self>, Error> {
+        let path = directory.join(file(suite));
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::file("read", &path)(error)),
+        };
+        let report = serde_json::from_str(&text);
+        report.map(Some).map_err(|source| Error::Report { path, source })
+    }
+
+    /// On what, with what and by what it was measured, for people.
     #[must_use]
-    pub fn markdown(&self) -> String {
-        let Self { machine, source, destination, kmirror, streams, .. } = self;
-        let mut text = format!(
-            "# Mirrors side by side\n\n{}\n\nSource: Kafka {source}. Destination: Kafka \
-             {destination}. {kmirror} (commit {}). {streams} streams, tasks or threads.
-
-MB and \
-             GB are decimal and count the records' values uncompressed; MiB are binary. Rates are \
-             from the first record at the destination to the last; processor time is that of the \
-             mirror's process from its start. Medians.
-",
-            machine.title(),
-            machine.commit
-        );
-        for measured in &self.cases {
-            text.push('\n');
-            text.push_str(&measured.markdown());
-        }
-        text
+    pub fn conditions(&self) -> String {
+        let peers = self.peers.join(", ");
+        format!("{}\n\n{}. Peers: {peers}.", self.machine.title(), self.versions())
     }
+
+    /// The versions of brokers and kmirror, in a line.
+    #[must_use]
+    pub fn versions(&self) -> String {
+        let Self { machine, source, destination, kmirror, .. } = self;
+        let commit = &machine.commit;
+        format!("From Kafka {source} to Kafka {destination}, {kmirror} (commit {commit})")
+    }
+}
+
+/// The file that keeps the report of `suite`.
+fn file(suite: Suite) -> String {
+    format!("{}.json", suite.name())
 }
 
 impl Measured {
     /// Nothing measured yet.
     #[must_use]
-    pub fn new(case: Case) -> Self {
-        Self { case, fetch: vec![], produce: vec![], outcomes: vec![], failures: vec![] }
+    pub fn new(planned: &Planned, stored: Stored) -> Self {
+        let Planned { case, setup, place, .. } = planned.clone();
+        Self {
+            case,
+            setup,
+            place,
+            stored,
+            fetch: vec![],
+            produce: vec![],
+            outcomes: vec![],
+            failures: vec![],
+        }
     }
 
     /// The part of the report for people.
     #[must_use]
     pub fn markdown(&self) -> String {
         let mut text = format!(
-            "## {}\n\n| | records/s | MB/s | CPU s/GB | peak MiB | to first record s | \
-             R(1/F+1/P) | source CPU s/GB | destination CPU s/GB | busy elsewhere cores | runs |\n\
-             |---|---|---|---|---|---|---|---|---|---|---|\n",
-            self.case.title()
+            "### {}\n\n{}\n\n| | records/s | MB/s | wire MB/s | CPU s/GB | peak MiB | \
+             to first record s | R(1/F+1/P) | source CPU s/GB | destination CPU s/GB | \
+             busy elsewhere cores | runs |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+            self.setup.title_of(&self.case),
+            self.source()
         );
         for (name, ceilings) in
             [("fetch alone (F)", &self.fetch), ("produce alone (P)", &self.produce)]
@@ -129,12 +168,24 @@ impl Measured {
         text
     }
 
+    /// What the source held, in a sentence.
+    fn source(&self) -> String {
+        let Stored { records, batches, bytes } = self.stored;
+        let (batch_bytes, each) = (bytes / batches.max(1), records / batches.max(1));
+        format!(
+            "At the source {:.0} MB in {batches} batches, on average {each} records in \
+             {batch_bytes} B.",
+            bytes as f64 / 1e6
+        )
+    }
+
     fn ceiling_row(&self, name: &str, ceilings: &[Ceiling]) -> String {
         let of = |figure: fn(&Ceiling) -> f64| median(ceilings.iter().map(figure));
         let Some(rate) = of(|one| one.megabytes_per_second) else { return String::new() };
         let cells = [
             number(Some(rate * 1e6 / self.case.record_bytes as f64), 0),
             number(Some(rate), 0),
+            number(Some(rate * self.stored_share()), 0),
             number(of(|one| one.cpu_per_gigabyte), 2),
             number(of(|one| one.peak_memory_mib), 0),
         ];
@@ -150,6 +201,7 @@ impl Measured {
         let cells = [
             number(of(|one| one.records_per_second), 0),
             number(rate, 0),
+            number(of(|one| one.wire_megabytes_per_second), 0),
             number(of(|one| one.cpu_per_gigabyte), 2),
             number(of(|one| one.peak_memory_mib), 0),
             number(of(|one| one.first_record_seconds), 2),
@@ -159,6 +211,11 @@ impl Measured {
             number(maybe(|one| one.other_cores), 2),
         ];
         format!("| {} | {} | {} |\n", mirror.name(), cells.join(" | "), runs.len())
+    }
+
+    /// Bytes that are stored for each logical byte.
+    fn stored_share(&self) -> f64 {
+        self.stored.bytes as f64 / self.case.logical_bytes().max(1) as f64
     }
 
     /// How much of what fetching and producing allow in turns a rate is.
@@ -190,10 +247,7 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use kmirror_client::batch::Codec;
-
     use super::*;
-    use crate::case::{Batching, Partitions};
 
     fn outcome(mirror: Mirror, rate: f64) -> Outcome {
         Outcome {
@@ -202,6 +256,7 @@ mod tests {
             seconds: 1.0,
             records_per_second: rate * 1000.0,
             megabytes_per_second: rate,
+            wire_megabytes_per_second: rate / 2.0,
             cpu_per_gigabyte: 1.5,
             cpu_per_gigabyte_moving: 1.25,
             peak_memory_mib: 64.0,
@@ -223,10 +278,10 @@ mod tests {
     }
 
     fn measured() -> Measured {
-        let partitions = Partitions { source: 8, destination: 8 };
-        let (codec, batching) = (Codec::None, Batching::Bytes(1 << 18));
-        let case = Case { records: 10, record_bytes: 1000, keys: 0, codec, batching, partitions };
-        Measured::new(case)
+        let mut planned = Suite::Codecs.plan().remove(0);
+        (planned.case.records, planned.case.record_bytes) = (10, 1000);
+        let stored = Stored { records: 10, batches: 2, bytes: 5_000 };
+        Measured::new(&planned, stored)
     }
 
     #[test]
@@ -244,9 +299,9 @@ mod tests {
         measured.fetch.push(ceiling(400.0));
         measured.produce.push(ceiling(200.0));
         let text = measured.markdown();
-        let row = "| kmirror | 100000 | 100 | 1.50 | 64 | 0.50 | 0.75 | - | 3.80 | - | 3 |\n";
+        let row = "| kmirror | 100000 | 100 | 50 | 1.50 | 64 | 0.50 | 0.75 | - | 3.80 | - | 3 |\n";
         assert!(text.contains(row), "{text}");
-        assert!(text.contains("| fetch alone (F) | 400000 | 400 | 0.50 | 40 |"), "{text}");
+        assert!(text.contains("| fetch alone (F) | 400000 | 400 | 200 | 0.50 | 40 |"), "{text}");
         assert!(text.find("| kmirror").expect("a row") < text.find("| mm1").expect("a row"));
     }
 
@@ -255,7 +310,7 @@ mod tests {
         let mut measured = measured();
         measured.outcomes.push(Outcome { surplus: 7, ..outcome(Mirror::Mm1, 50.0) });
         let error = "it broke\n".to_owned();
-        measured.failures.push(Failure { name: "mm2-tuned", round: 2, error });
+        measured.failures.push(Failure { name: "mm2-tuned".to_owned(), round: 2, error });
         let text = measured.markdown();
         assert!(text.contains("mm1 wrote 7 records more than there were."), "{text}");
         assert!(

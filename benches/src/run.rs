@@ -13,7 +13,7 @@ use std::{
 };
 
 use kmirror_client::clock;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     ends::End,
     mirrors::Mirror,
     process::{self, Usage},
+    survey::Stored,
 };
 
 /// How often the destination is asked.
@@ -33,7 +34,7 @@ const FAREWELL: Duration = Duration::from_secs(30);
 const LOG_TAIL: usize = 3_000;
 
 /// What was measured.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
     /// Which mirror.
     pub mirror: Mirror,
@@ -45,11 +46,13 @@ pub struct Outcome {
     pub records_per_second: f64,
     /// Logical megabytes in a second, between the first and the last.
     pub megabytes_per_second: f64,
+    /// The same in bytes of the batches as the source stores them.
+    pub wire_megabytes_per_second: f64,
     /// Seconds of processor time from the start to the last record, for each logical gigabyte.
     pub cpu_per_gigabyte: f64,
     /// The same without what was used before the first record.
     pub cpu_per_gigabyte_moving: f64,
-    /// The most memory the process held until the last record, in MiB.
+    /// The most memory its processes held, each until the last record, in MiB.
     pub peak_memory_mib: f64,
     /// The same figure for the brokers of the source, if they were started here.
     pub source_cpu_per_gigabyte: Option<f64>,
@@ -59,6 +62,23 @@ pub struct Outcome {
     pub other_cores: Option<f64>,
     /// Records at the destination beyond those of the source, after the mirror ended.
     pub surplus: i64,
+}
+
+impl Outcome {
+    /// The figures in a line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!(
+            "{}: {:.0} MB/s, {:.2} CPU s/GB, {:.0} MiB, first record after {:.2} s, \
+             {:.2} cores busy elsewhere",
+            self.mirror.name(),
+            self.megabytes_per_second,
+            self.cpu_per_gigabyte,
+            self.peak_memory_mib,
+            self.first_record_seconds,
+            self.other_cores.unwrap_or(f64::NAN)
+        )
+    }
 }
 
 /// A mirror's process; ended when dropped, or when this process ends in whatever way.
@@ -189,23 +209,28 @@ impl Others {
     }
 }
 
-/// Follows `running` until `topic` of the destination holds every record of `case`, and ends it.
+/// Follows `running`, the processes of one mirror, until the destination holds every record of
+/// `case`, and ends them. The source holds the records as `stored` says.
 ///
 /// # Errors
 /// When the mirror ends or gets stuck before that, or the destination does not answer.
+///
+/// # Panics
+/// When there is no process.
 pub async fn measure(
-    mut running: Running,
-    topic: &str,
-    case: &Case,
+    mut running: Vec<Running>,
+    (case, stored): (&Case, &Stored),
     ends: (&End, &End),
 ) -> Result<Outcome, Error> {
     let before = Others::look(ends)?;
-    let first = reach(&mut running, topic, case, (ends.1, 1)).await?;
-    let last = reach(&mut running, topic, case, (ends.1, case.records)).await?;
+    let first = reach(&mut running, case, (ends.1, 1)).await?;
+    let last = reach(&mut running, case, (ends.1, case.records)).await?;
     let after = Others::look(ends)?;
-    let (mirror, begin) = (running.mirror, running.begin);
-    running.end().await;
-    let written = ends.1.length(topic, case.partitions.destination).await?;
+    let (mirror, begin) = (running[0].mirror, running[0].begin);
+    for one in running {
+        one.end().await;
+    }
+    let written = ends.1.length(&case.topic(), case.partitions.destination).await?;
 
     let gigabytes = case.logical_bytes() as f64 / 1e9;
     let moved = (last.records - first.records.min(last.records)) as f64;
@@ -223,12 +248,14 @@ pub async fn measure(
     let all = last.at.duration_since(begin).as_secs_f64();
     let moving = last.mirror.cpu.saturating_sub(first.mirror.cpu).as_secs_f64();
     let moved_gigabytes = moved * case.record_bytes as f64 / 1e9;
+    let moved_stored = moved * stored.bytes as f64 / case.records as f64 / 1e6;
     Ok(Outcome {
         mirror,
         first_record_seconds: first.at.duration_since(begin).as_secs_f64(),
         seconds,
         records_per_second: moved / seconds,
         megabytes_per_second: moved_gigabytes * 1e3 / seconds,
+        wire_megabytes_per_second: moved_stored / seconds,
         cpu_per_gigabyte: last.mirror.cpu.as_secs_f64() / gigabytes,
         cpu_per_gigabyte_moving: moving / moved_gigabytes,
         peak_memory_mib: last.mirror.peak_memory_bytes as f64 / f64::from(1 << 20),
@@ -241,34 +268,45 @@ pub async fn measure(
 
 /// Waits until the destination holds as many records as are wanted.
 async fn reach(
-    running: &mut Running,
-    topic: &str,
+    running: &mut [Running],
     case: &Case,
     (destination, wanted): (&End, u64),
 ) -> Result<Moment, Error> {
+    let topic = case.topic();
     let (mut seen, mut progress_at) = (0, clock::now());
     loop {
-        let records = destination.length(topic, case.partitions.destination).await?;
+        let records = destination.length(&topic, case.partitions.destination).await?;
         let at = clock::now();
         // Before the question whether it still runs: a process that has ended has no usage.
-        running.ended(records)?;
+        running.iter_mut().try_for_each(|one| one.ended(records))?;
         if records >= wanted {
-            return Ok(Moment { at, records, mirror: running.usage()? });
+            return Ok(Moment { at, records, mirror: usage(running)? });
         }
         if records > seen {
             (seen, progress_at) = (records, at);
         }
         if at.duration_since(progress_at) > STALL {
             return Err(Error::Stalled {
-                name: running.mirror.name().to_owned(),
+                name: running[0].mirror.name().to_owned(),
                 seconds: STALL.as_secs(),
                 records,
                 expected: case.records,
-                log: running.tail(),
+                log: running.iter().map(Running::tail).collect(),
             });
         }
         clock::sleep(POLL).await;
     }
+}
+
+/// What all processes of a mirror have used; of memory the sum of what each held at most.
+fn usage(running: &[Running]) -> Result<Usage, Error> {
+    let mut all = Usage::default();
+    for one in running {
+        let Usage { cpu, peak_memory_bytes } = one.usage()?;
+        all.cpu += cpu;
+        all.peak_memory_bytes += peak_memory_bytes;
+    }
+    Ok(all)
 }
 
 #[cfg(test)]

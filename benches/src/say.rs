@@ -1,6 +1,9 @@
 //! The one place that prints: results to standard output, progress to standard error.
 
 use std::error::Error;
+use std::path::PathBuf;
+
+use xtask::workspace;
 
 /// Prints a line of result.
 #[expect(clippy::print_stdout, reason = "the one place that prints results")]
@@ -20,5 +23,40 @@ pub fn chain(error: &dyn Error) {
     while let Some(error) = cause {
         eprintln!("  because: {error}");
         cause = error.source();
+    }
+}
+
+/// `text` without the paths of this machine, so that it can be published.
+#[must_use]
+pub fn without_paths(text: &str) -> String {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let brokers = std::env::var_os("KMIRROR_BROKERS_DIR").map(PathBuf::from);
+    let places = [
+        (Some(workspace::target_directory()), "TARGET"),
+        (Some(workspace::root()), "WORKSPACE"),
+        (brokers, "BROKERS"),
+        (Some(std::env::temp_dir()), "TEMPORARY"),
+        (home, "HOME"),
+    ];
+    let mut text = text.to_owned();
+    for (place, name) in places {
+        let place = place.map(|path| path.display().to_string()).unwrap_or_default();
+        if place.len() > 1 {
+            text = text.replace(&place, name);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_this_machine_are_not_published() {
+        let path = workspace::root().join("a").display().to_string();
+        assert_eq!(without_paths(&format!("in {path}")), "in WORKSPACE/a");
+        let path = std::env::temp_dir().join("b").display().to_string();
+        assert_eq!(without_paths(&path), "TEMPORARY/b");
     }
 }

@@ -147,8 +147,8 @@ impl Topics {
             pattern: format!("{prefix}-.*"),
         };
         for (name, (_, size)) in topics.names.iter().zip(sizes(partitions)) {
-            stand.source.make(name, size).await?;
-            stand.destination.make(name, size).await?;
+            stand.source.make(name, size, &[]).await?;
+            stand.destination.make(name, size, &[]).await?;
         }
         let seconds = begin.elapsed().as_secs();
         say::progress(&format!("made 2 x {partitions} partitions in {seconds} s"));

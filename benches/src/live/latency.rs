@@ -124,8 +124,8 @@ async fn turn(
         Way::Destination => (&stand.destination, &stand.destination),
         Way::Through(_) => (&stand.source, &stand.destination),
     };
-    from.make(&topic, count).await?;
-    to.make(&topic, count).await?;
+    from.make(&topic, count, &[]).await?;
+    to.make(&topic, count, &[]).await?;
     let Trickle { record_bytes, seconds, warm_up, patience } = arguments.trickle;
     let (rate, partitions) = (arguments.rate, count.unsigned_abs());
     let schedule = Schedule { rate, warm_up, seconds, partitions, order: Order::Turns };

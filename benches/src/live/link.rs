@@ -125,6 +125,7 @@ fn case(arguments: &LinkArguments, partitions: i32) -> Case {
         codec: arguments.codec,
         batching: arguments.batch,
         partitions: Partitions { source: partitions, destination: partitions },
+        gaps: false,
     }
 }
 
@@ -160,7 +161,7 @@ async fn start(name: &str, version: &Version, round_trip: Option<Duration>) -> R
 /// Makes the load at the source. It may go over the link; nobody measures it.
 async fn fill(stand: &Stand, case: &Case) -> Result<(), Error> {
     let (topic, partitions) = (case.topic(), case.partitions.source);
-    stand.source.make(&topic, partitions).await?;
+    stand.source.make(&topic, partitions, &[]).await?;
     let (bootstrap, case) = (stand.source.bootstrap.clone(), case.clone());
     let fill = move || load::produce(&bootstrap, &topic, (&case, partitions), LOAD_THREADS);
     let filled = tokio::task::spawn_blocking(fill).await;
@@ -177,7 +178,7 @@ async fn turn(
 ) -> Result<Outcome, Error> {
     let (_, unique) = stand.turn();
     let topic = case.topic();
-    stand.destination.make(&topic, case.partitions.destination).await?;
+    stand.destination.make(&topic, case.partitions.destination, &[]).await?;
     let order = stand::Order {
         source: told.0,
         destination: told.1,

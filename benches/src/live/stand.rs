@@ -11,7 +11,7 @@ use crate::{
     Error,
     ends::End,
     matrix,
-    mirrors::{Job, Mirror, Programs},
+    mirrors::{Job, Load, Mirror, Programs},
     run::Running,
 };
 
@@ -72,8 +72,16 @@ impl Stand {
         let Order { source, destination, topic, codec, unique } = order;
         let streams = self.streams.into();
         let directory_path = directory.path();
-        let job =
-            Job { source, destination, topic, codec, streams, unique, directory: directory_path };
+        let job = Job {
+            source,
+            destination,
+            topic,
+            codec,
+            load: Load::default(),
+            streams,
+            unique,
+            directory: directory_path,
+        };
         let command = job.command(mirror, &self.programs)?;
         let running = Running::start(mirror, command, directory_path.join("log"))?;
         Ok(Launched { running, _directory: directory })
