@@ -38,8 +38,29 @@ pub(super) struct Owned {
     pub(super) is_paused: bool,
     /// The source was in trouble when it was last asked.
     pub(super) is_source_troubled: bool,
-    /// Lanes of the destination's partitions, by number.
-    pub(super) lanes: Vec<Option<usize>>,
+    lanes: Lanes,
+}
+
+/// The lanes to the destination's partitions that were written to: mostly one, so there is room for
+/// those alone, not for every partition of a large topic.
+#[derive(Debug, Default)]
+struct Lanes {
+    /// In the order of the partitions' numbers.
+    known: Vec<(i32, usize)>,
+}
+
+impl Lanes {
+    /// The lane to a partition; if it is not known it is asked for.
+    fn find(&mut self, partition: i32, ask: impl FnOnce() -> usize) -> usize {
+        match self.known.binary_search_by_key(&partition, |(partition, _)| *partition) {
+            Ok(index) => self.known[index].1,
+            Err(index) => {
+                let lane = ask();
+                self.known.insert(index, (partition, lane));
+                lane
+            }
+        }
+    }
 }
 
 /// Routing of one partition.
@@ -81,7 +102,7 @@ impl Owned {
             end_at_start: 0,
             is_paused: false,
             is_source_troubled: false,
-            lanes: Vec::new(),
+            lanes: Lanes::default(),
         }
     }
 
@@ -140,24 +161,17 @@ impl Owned {
         let plan = route_plan(number, mapping, topic, config);
         let route = Route { topic: Arc::clone(&topic.destination), plan };
         if self.route.as_deref() != Some(&route) {
-            self.lanes.clear();
+            self.lanes = Lanes::default();
             self.route = Some(Arc::new(route));
         }
     }
 
     /// The lane to a destination partition.
     pub(super) fn lane(&mut self, produce: &mut Produce, route: &Route, partition: i32) -> usize {
-        let index = usize::try_from(partition).unwrap_or(0);
-        if let Some(Some(lane)) = self.lanes.get(index) {
-            return *lane;
-        }
-        let to = TopicPartition::new(Arc::clone(&route.topic), partition);
-        let lane = produce.lane(&to, route.plan.batch_bytes_max);
-        if self.lanes.len() <= index {
-            self.lanes.resize(index + 1, None);
-        }
-        self.lanes[index] = Some(lane);
-        lane
+        self.lanes.find(partition, || {
+            let to = TopicPartition::new(Arc::clone(&route.topic), partition);
+            produce.lane(&to, route.plan.batch_bytes_max)
+        })
     }
 
     /// Where it stands: everything before is acknowledged.
@@ -223,5 +237,23 @@ fn codec(compression: Compression) -> Option<Codec> {
         Compression::Snappy => Some(Codec::Snappy),
         Compression::Lz4 => Some(Codec::Lz4),
         Compression::Zstd => Some(Codec::Zstd),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_take_room_for_the_partitions_written_to_and_no_others() {
+        let mut lanes = Lanes::default();
+        for (partition, lane) in [(9_999, 0), (3, 1), (500, 2)] {
+            assert_eq!(lanes.find(partition, || lane), lane);
+        }
+        let known = || unreachable!("it is known");
+        assert_eq!(lanes.find(3, known), 1);
+        assert_eq!(lanes.find(500, known), 2);
+        assert_eq!(lanes.find(9_999, known), 0);
+        assert_eq!(lanes.known.len(), 3);
     }
 }
