@@ -27,7 +27,7 @@ const EAGER: &[(&str, &str)] = &[
 /// After this long the next record begins another segment.
 const SEGMENT: Duration = Duration::from_millis(1_500);
 /// How long the cleaner may take.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(500);
 
 /// Makes the topic of `case` at `source`, fills it, and waits until it is compacted; then the

@@ -3,6 +3,7 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -154,6 +155,9 @@ impl Measured {
         for mirror in mirrors {
             text.push_str(&self.mirror_row(mirror));
         }
+        for name in self.never_measured() {
+            text.push_str(&format!("| {name} | not measured | | | | | | | | | | 0 |\n"));
+        }
         for outcome in self.outcomes.iter().filter(|outcome| outcome.surplus != 0) {
             let (name, surplus) = (outcome.mirror.name(), outcome.surplus);
             line(&mut text, format_args!("\n{name} wrote {surplus} records more than there were."));
@@ -166,6 +170,16 @@ impl Measured {
             );
         }
         text
+    }
+
+    /// The mirrors that failed in every round, once each.
+    fn never_measured(&self) -> Vec<&str> {
+        let measured = |name: &str| self.outcomes.iter().any(|one| one.mirror.name() == name);
+        let mut names: Vec<&str> = self.failures.iter().map(|one| one.name.as_str()).collect();
+        names.retain(|name| Mirror::from_str(name, false).is_ok() && !measured(name));
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// What the source held, in a sentence.
@@ -313,6 +327,7 @@ mod tests {
         measured.failures.push(Failure { name: "mm2-tuned".to_owned(), round: 2, error });
         let text = measured.markdown();
         assert!(text.contains("mm1 wrote 7 records more than there were."), "{text}");
+        assert!(text.contains("| mm2-tuned | not measured |"), "{text}");
         assert!(
             text.contains("Not measured: mm2-tuned in round 2:\n\n```\nit broke\n```"),
             "{text}"
