@@ -117,6 +117,15 @@ pub(crate) fn version(kmirror: &Path) -> String {
     text.unwrap_or_else(|_| "no kmirror".to_owned())
 }
 
+/// The peers with their versions, with the one in Go if it is wanted and can be built.
+pub(crate) fn peers(programs: &Programs, is_go_wanted: bool) -> Vec<String> {
+    let franz_go = is_go_wanted.then(|| programs.franz_go.version()).flatten();
+    let mut peers =
+        vec![format!("MirrorMaker 1 of Kafka {MM1}"), format!("MirrorMaker 2 of Kafka {MM2}")];
+    peers.extend(franz_go);
+    peers
+}
+
 /// What the measurements share.
 struct Bench {
     programs: Programs,
@@ -130,10 +139,7 @@ impl Bench {
     /// A report on nothing yet.
     fn report(&self, suite: Suite, plan: &[Planned]) -> Report {
         let is_wanted = plan.iter().any(|planned| planned.mirrors.contains(&Mirror::FranzGo));
-        let franz_go = is_wanted.then(|| self.programs.franz_go.version()).flatten();
-        let mut peers =
-            vec![format!("MirrorMaker 1 of Kafka {MM1}"), format!("MirrorMaker 2 of Kafka {MM2}")];
-        peers.extend(franz_go);
+        let peers = peers(&self.programs, is_wanted);
         Report {
             suite,
             machine: Machine::look(),

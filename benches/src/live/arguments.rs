@@ -102,7 +102,12 @@ pub struct IdleArguments {
 #[derive(Clone, Debug, Args)]
 pub struct LinkArguments {
     /// The mirrors.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "kmirror,mm1,mm2,mm2-tuned")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "kmirror,mm1,mm2,mm2-tuned,franz-go"
+    )]
     pub mirrors: Vec<Mirror>,
     /// The round trip of the link, in milliseconds.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=2000))]

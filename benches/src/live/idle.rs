@@ -83,7 +83,7 @@ pub async fn compare(arguments: &IdleArguments) -> Result<bool, Error> {
     let ends = clusters(&arguments.clusters).await?;
     let mut stand = Stand::new(ends, &arguments.common)?;
     let mut report = Report {
-        head: Head::of(&stand),
+        head: Head::of(&stand, &arguments.mirrors),
         rate: arguments.rate,
         record_bytes: arguments.trickle.record_bytes,
         seconds: arguments.trickle.seconds,

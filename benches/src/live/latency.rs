@@ -79,7 +79,7 @@ pub async fn compare(arguments: &LatencyArguments) -> Result<bool, Error> {
     let directory = stand::directory(arguments.common.report.as_deref());
     let mut stand = Stand::new(matrix::clusters(&arguments.clusters).await?, &arguments.common)?;
     let mut report = Report {
-        head: Head::of(&stand),
+        head: Head::of(&stand, &arguments.mirrors),
         rate: arguments.rate,
         record_bytes: arguments.trickle.record_bytes,
         partitions: arguments.partitions,

@@ -79,7 +79,7 @@ pub async fn compare(arguments: &LinkArguments) -> Result<bool, Error> {
     let told = (source.told(), destination.told());
     let mut stand = Stand::new((source.end, destination.end), &arguments.common)?;
     let mut report = Report {
-        head: Head::of(&stand),
+        head: Head::of(&stand, &arguments.mirrors),
         round_trip_ms: arguments.round_trip_ms,
         side,
         load: load_title(arguments),

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use serde::Serialize;
 
 use super::stand::Stand;
-use crate::{Error, machine::Machine, report::line, say};
+use crate::{Error, machine::Machine, mirrors::Mirror, report::line, say};
 
 /// What figures mean nothing without.
 #[derive(Debug, Serialize)]
@@ -14,32 +14,36 @@ pub(super) struct Head {
     source: String,
     destination: String,
     kmirror: String,
+    peers: Vec<String>,
 }
 
 impl Head {
-    pub(super) fn of(stand: &Stand) -> Self {
+    pub(super) fn of(stand: &Stand, mirrors: &[Mirror]) -> Self {
         Self {
             machine: Machine::look(),
             source: stand.source.version.clone(),
             destination: stand.destination.version.clone(),
             kmirror: stand.version(),
+            peers: stand.peers(mirrors),
         }
     }
 
     #[cfg(test)]
     pub(super) fn unknown() -> Self {
         let text = String::new;
-        Self { machine: Machine::look(), source: text(), destination: text(), kmirror: text() }
+        let (source, destination, kmirror) = (text(), text(), text());
+        Self { machine: Machine::look(), source, destination, kmirror, peers: Vec::new() }
     }
 
     /// The beginning of a page.
     pub(super) fn markdown(&self, title: &str) -> String {
-        let Self { machine, source, destination, kmirror } = self;
+        let Self { machine, source, destination, kmirror, peers } = self;
         format!(
             "# {title}\n\n{}\n\nSource: Kafka {source}. Destination: Kafka {destination}. \
-             {kmirror} (commit {}).\n",
+             {kmirror} (commit {}); {}.\n",
             machine.title(),
-            machine.commit
+            machine.commit,
+            peers.join("; ")
         )
     }
 }

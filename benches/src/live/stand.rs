@@ -56,6 +56,11 @@ impl Stand {
         matrix::version(&self.programs.kmirror)
     }
 
+    /// The peers with their versions.
+    pub(super) fn peers(&self, mirrors: &[Mirror]) -> Vec<String> {
+        matrix::peers(&self.programs, mirrors.contains(&Mirror::FranzGo))
+    }
+
     /// The number of the next measurement, and a word that no other has.
     pub(super) fn turn(&mut self) -> (u32, String) {
         self.turns += 1;
