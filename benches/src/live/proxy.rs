@@ -2,8 +2,8 @@
 //! round trip, in each direction, and changes nothing else.
 //!
 //! Bandwidth is not limited, nothing is lost, and the windows of TCP play no part: it shows what
-//! waiting costs, not what a thin or lossy line does. A connection is usable one round trip after it
-//! was made, as with a real handshake. What is under way is bounded for each connection and
+//! waiting costs, not what a thin or lossy line does. A connection is usable one round trip after
+//! it was made, as with a real handshake. What is under way is bounded for each connection and
 //! direction, generously: [`UNDER_WAY_BYTES_MAX`].
 
 use std::{
