@@ -99,13 +99,11 @@ impl Connection {
     /// than a Kafka broker does.
     pub async fn open(address: &Address, options: &Options) -> Result<Self, Error> {
         let failed = |source| Error::Connect { address: address.clone(), source: Arc::new(source) };
-        let began = clock::now();
         let dialled = options.connector.connect(address);
         let duplex = match tokio::time::timeout(options.connect_timeout, dialled).await {
             Ok(dialled) => dialled.map_err(failed)?,
             Err(_) => return Err(failed(std::io::ErrorKind::TimedOut.into())),
         };
-        let dialled_at = clock::now();
         let shared = Arc::new(Shared {
             address: address.clone(),
             client_id: Arc::clone(&options.client_id),
@@ -117,8 +115,7 @@ impl Connection {
             buffers: OnceLock::new(),
         });
         let driver = driver::start(duplex, Arc::clone(&shared), options.frame_bytes_max);
-        let versions = handshake::run(&shared, options.connect_timeout).await?;
-        let round_trip = (dialled_at - began).min(clock::now() - dialled_at);
+        let (versions, round_trip) = handshake::run(&shared, options.connect_timeout).await?;
         Ok(Self { inner: Arc::new(Inner { shared, versions, round_trip, _driver: driver }) })
     }
 
@@ -127,8 +124,7 @@ impl Connection {
         &self.inner.shared.address
     }
 
-    /// How long a small request to the broker and back took when it was dialled, and nothing stood
-    /// in line: the quicker of the dial and the first exchange.
+    /// How long the first request to the broker and back took, when nothing stood in line.
     pub fn round_trip(&self) -> Duration {
         self.inner.round_trip
     }

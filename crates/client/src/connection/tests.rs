@@ -161,6 +161,18 @@ async fn something_that_is_not_kafka_is_called_so() {
     assert!(error.to_string().starts_with("web:80 does not speak plain Kafka"), "{error}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_first_exchange_tells_how_far_the_broker_is() {
+    let (options, mut far) = pipe();
+    let address = Address::new("broker", 9092);
+    let slow = async {
+        clock::sleep(Duration::from_millis(50)).await;
+        shake_hands(&mut far).await;
+    };
+    let (connection, ()) = futures::join!(Connection::open(&address, &options), slow);
+    assert_eq!(connection.unwrap().round_trip().as_millis(), 50);
+}
+
 #[tokio::test]
 async fn dropping_the_last_handle_closes_the_stream() {
     let (connection, mut far) = open().await;
