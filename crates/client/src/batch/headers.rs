@@ -57,6 +57,9 @@ impl<'a> Headers<'a> {
     #[inline]
     pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let count = reader.length()?;
+        if count == 0 {
+            return Ok(Self::EMPTY);
+        }
         let from = reader.rest();
         for _ in 0..count {
             let key = reader.length()?;
@@ -68,14 +71,18 @@ impl<'a> Headers<'a> {
     }
 
     /// Bytes of the count and the headers.
+    #[inline]
     pub(super) fn encoded_len(&self) -> usize {
         varlong_len(i64::from(self.count)) + self.encoded.len()
     }
 
     /// Appends the count and the headers.
+    #[inline]
     pub(super) fn write(&self, out: &mut BytesMut) {
         put_varlong(out, i64::from(self.count));
-        out.extend_from_slice(self.encoded);
+        if !self.encoded.is_empty() {
+            out.extend_from_slice(self.encoded);
+        }
     }
 }
 

@@ -50,9 +50,27 @@ impl Stamp {
 /// A batch ready to be stamped and produced.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
+    /// As it is produced, without a stamp; but the checksum is that of `origin`.
     header: Header,
+    origin: Origin,
     payload: Bytes,
-    shift: Shift,
+}
+
+/// What the header said, where the checksum covers it and it is produced otherwise. The checksum
+/// is patched once, with the stamp: a batch that is joined with others never is.
+#[derive(Debug, Clone, Copy)]
+struct Origin {
+    attributes: Attributes,
+    producer_id: i64,
+    producer_epoch: i16,
+    base_sequence: i32,
+}
+
+impl Origin {
+    const fn of(header: &Header) -> Self {
+        let Header { attributes, producer_id, producer_epoch, base_sequence, .. } = *header;
+        Self { attributes, producer_id, producer_epoch, base_sequence }
+    }
 }
 
 impl Outgoing {
@@ -105,7 +123,7 @@ impl Outgoing {
             .attributes
             .codec()
             .ok_or(Refusal::UnknownCodec { codec_id: source.attributes.codec_id() })?;
-        let mut header = Header {
+        let header = Header {
             base_offset: 0,
             partition_leader_epoch: -1,
             attributes: Attributes::of_codec(codec),
@@ -114,10 +132,7 @@ impl Outgoing {
             base_sequence: -1,
             ..*source
         };
-        let payload = batch.payload();
-        let shift = Shift::over_payload(payload.len());
-        header.crc = shift.patched(source.crc, &source.encode(), &header.encode());
-        Ok(Self { header, payload, shift })
+        Ok(Self { header, origin: Origin::of(source), payload: batch.payload() })
     }
 
     /// A batch of our own making: `header` says codec, count and timestamps, the rest is set
@@ -132,8 +147,7 @@ impl Outgoing {
         };
         let covered = &header.encode()[CRC_COVERED_FROM..];
         header.crc = crc32c::crc32c_append(crc32c::crc32c(covered), &payload);
-        let shift = Shift::over_payload(payload.len());
-        Self { header, payload, shift }
+        Self { header, origin: Origin::of(&header), payload }
     }
 
     /// The header with the producer's mark on it: the first 61 bytes to write, the
@@ -148,7 +162,11 @@ impl Outgoing {
             base_sequence: stamp.base_sequence,
             ..self.header
         };
-        header.crc = self.shift.patched(self.header.crc, &self.header.encode(), &header.encode());
+        let Origin { attributes, producer_id, producer_epoch, base_sequence } = self.origin;
+        let origin =
+            Header { attributes, producer_id, producer_epoch, base_sequence, ..self.header };
+        let shift = Shift::over_payload(self.payload.len());
+        header.crc = shift.patched(self.header.crc, &origin.encode(), &header.encode());
         header.encode()
     }
 
@@ -158,7 +176,8 @@ impl Outgoing {
         &self.payload
     }
 
-    /// The header without a stamp.
+    /// The header without a stamp. Its checksum is that of the batch this one was made from: only
+    /// [`stamped`](Self::stamped) patches it.
     #[must_use]
     pub const fn header(&self) -> &Header {
         &self.header

@@ -17,8 +17,8 @@ const ONE: u32 = 1 << 31;
 /// Everything the patch may change lies before this byte: the record count stays.
 const PATCHED_UNTIL: usize = 57;
 
-/// `x^(8 * 2^k)` for each bit `k` of a length in bytes.
-const POWERS: [u32; 32] = powers();
+/// `x^(8 * b * 256^k)` for each byte `k` of a length in bytes, `b` being its value.
+static POWERS: [[u32; 256]; 4] = powers();
 
 /// Multiplication by `x^(8n)`: what `n` more bytes do to a remainder.
 #[derive(Debug, Clone, Copy)]
@@ -26,22 +26,21 @@ pub(super) struct Shift(u32);
 
 impl Shift {
     /// The shift over the record count and `payload_len` bytes of records, which together
-    /// follow everything the patch may change. One multiplication for each bit set in the
-    /// length: under a microsecond for any batch.
+    /// follow everything the patch may change. One multiplication for each byte of the length
+    /// but the first: a tenth of a microsecond each.
     pub(super) fn over_payload(payload_len: usize) -> Self {
         Self::over(payload_len + (LEN - PATCHED_UNTIL))
     }
 
     fn over(bytes: usize) -> Self {
-        let mut product = ONE;
-        let mut left = bytes;
-        for power in POWERS {
-            if left & 1 == 1 {
-                product = multiply(product, power);
+        debug_assert!(u32::try_from(bytes).is_ok(), "a batch is shorter than 4 GiB");
+        let [first, bytes @ ..] = (bytes as u32).to_le_bytes();
+        let mut product = POWERS[0][usize::from(first)];
+        for (byte, powers) in bytes.into_iter().zip(&POWERS[1..]) {
+            if byte != 0 {
+                product = multiply(product, powers[usize::from(byte)]);
             }
-            left >>= 1;
         }
-        debug_assert_eq!(left, 0, "a batch is shorter than 4 GiB");
         Self(product)
     }
 
@@ -79,14 +78,18 @@ const fn multiply(a: u32, b: u32) -> u32 {
     product
 }
 
-const fn powers() -> [u32; 32] {
-    let mut table = [0; 32];
-    // x^8, then square after square.
+const fn powers() -> [[u32; 256]; 4] {
+    let mut table = [[ONE; 256]; 4];
+    // x^8, and for each byte of the length the 256th power of the one before.
     let mut power = ONE >> 8;
     let mut index = 0;
-    while index < 32 {
-        table[index] = power;
-        power = multiply(power, power);
+    while index < 4 {
+        let mut value = 1;
+        while value < 256 {
+            table[index][value] = multiply(table[index][value - 1], power);
+            value += 1;
+        }
+        power = multiply(table[index][255], power);
         index += 1;
     }
     table

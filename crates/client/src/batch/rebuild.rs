@@ -12,7 +12,7 @@ use super::header::LEN;
 use super::outgoing::Outgoing;
 use super::records::{self, Record};
 use super::renumber::{Numbering, RawRecords};
-use super::varint::{take_bytes, varlong_len};
+use super::varint::{Head, take_bytes, varlong_len};
 
 /// Bytes of records in one batch at most, uncompressed. No topic takes a batch of that size;
 /// the limit is there so that no length field can overflow.
@@ -105,7 +105,7 @@ impl Builder {
         let body_len = record.body_len(timestamp_delta, offset_delta);
         self.check_room(varlong_len(body_len as i64) + body_len)?;
         if self.numbering.count() == 0 {
-            self.body.reserve(self.body_bytes_last);
+            self.body.reserve(self.body_bytes_last + Head::ROOM);
         }
         record.write(&mut self.body, body_len, timestamp_delta, offset_delta);
         self.numbering = numbering;
@@ -125,7 +125,9 @@ impl Builder {
         let body = batch.body(decompressor)?;
         let mut records = RawRecords::new(batch.header(), body);
         let (numbering, len) = (self.numbering, self.body.len());
-        self.body.reserve(body.len().min(BODY_BYTES_MAX));
+        let is_first = numbering.count() == 0;
+        let wanted = if is_first { body.len().max(self.body_bytes_last) } else { body.len() };
+        self.body.reserve(wanted.min(BODY_BYTES_MAX) + Head::ROOM);
         let result = self.append_raw(&mut records, usize::MAX);
         if result.is_err() {
             self.numbering = numbering;

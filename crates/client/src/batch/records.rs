@@ -11,7 +11,7 @@ use super::compression::{self, Codec};
 use super::header::{Header, TimestampType};
 use super::headers::Headers;
 pub use super::varint::Malformed;
-use super::varint::{Reader, nullable_len, put_nullable, put_varlong, varlong_len};
+use super::varint::{Head, Reader, nullable_len, put_nullable, varlong_len};
 
 /// One record, borrowed from its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,7 @@ impl<'a> Record<'a> {
     }
 
     /// Bytes of the record in a batch without its own length field.
+    #[inline]
     pub(super) fn body_len(&self, timestamp_delta: i64, offset_delta: i64) -> usize {
         1 + varlong_len(timestamp_delta)
             + varlong_len(offset_delta)
@@ -57,6 +58,7 @@ impl<'a> Record<'a> {
     }
 
     /// Appends the record with its length in front; `body_len` is that of [`Self::body_len`].
+    #[inline]
     pub(super) fn write(
         &self,
         out: &mut BytesMut,
@@ -64,14 +66,28 @@ impl<'a> Record<'a> {
         timestamp_delta: i64,
         offset_delta: i64,
     ) {
-        put_varlong(out, body_len as i64);
-        out.extend_from_slice(&[0]);
-        put_varlong(out, timestamp_delta);
-        put_varlong(out, offset_delta);
+        write_head(out, body_len, timestamp_delta, offset_delta);
         put_nullable(out, self.key);
         put_nullable(out, self.value);
         self.headers.write(out);
     }
+}
+
+/// Appends what comes before a record's fields: the length of the record, no attributes, and the
+/// deltas.
+#[inline]
+pub(super) fn write_head(
+    out: &mut BytesMut,
+    body_len: usize,
+    timestamp_delta: i64,
+    offset_delta: i64,
+) {
+    let mut head = Head::new();
+    head.varlong(body_len as i64);
+    head.byte(0);
+    head.varlong(timestamp_delta);
+    head.varlong(offset_delta);
+    head.append_to(out);
 }
 
 /// Why the records of a batch cannot be read.

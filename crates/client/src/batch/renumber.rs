@@ -9,8 +9,8 @@ use bytes::BytesMut;
 
 use super::compression::Codec;
 use super::header::{Attributes, Header, TimestampType};
-use super::records::Error;
-use super::varint::{Malformed, Reader, put_varlong, varlong_len};
+use super::records::{Error, write_head};
+use super::varint::{Malformed, Reader, varlong_len};
 
 /// Hands out deltas to the records of a batch in the making.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,6 +23,7 @@ pub(super) struct Numbering {
 impl Numbering {
     /// The deltas of the next record: of its timestamp and of its offset. The first record's
     /// timestamp is the base, as in Kafka's `MemoryRecordsBuilder`.
+    #[inline]
     pub(super) fn next(&mut self, timestamp: i64) -> (i64, i64) {
         if self.count == 0 {
             self.base_timestamp = timestamp;
@@ -67,10 +68,7 @@ impl RawRecord<'_> {
         let (timestamp_delta, offset_delta) = numbering.next(self.timestamp);
         let body_len =
             1 + varlong_len(timestamp_delta) + varlong_len(offset_delta) + self.fields.len();
-        put_varlong(out, body_len as i64);
-        out.extend_from_slice(&[0]);
-        put_varlong(out, timestamp_delta);
-        put_varlong(out, offset_delta);
+        write_head(out, body_len, timestamp_delta, offset_delta);
         out.extend_from_slice(self.fields);
     }
 }

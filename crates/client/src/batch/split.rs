@@ -185,8 +185,8 @@ impl Split {
             let _ = self.rest.split_to(len);
             return Ok(Some(Entry::Legacy(set)));
         }
-        let batch = verify(self.rest.slice(..frame.len))?;
-        let _ = self.rest.split_to(frame.len);
+        // What follows broken bytes is not looked at again, so it may be taken first.
+        let batch = verify(self.rest.split_to(frame.len))?;
         Ok(Some(Entry::Batch(batch)))
     }
 }

@@ -4,7 +4,7 @@
 //! failed read leaves the reader where it was useless to go on, so callers give up the batch.
 //! The encoding is that of Kafka's `ByteUtils.readVarint`/`writeVarlong`.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 /// Why a field of a record is unreadable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -101,16 +101,21 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn unsigned(&mut self, bytes_max: usize) -> Result<u64, Malformed> {
-        // Most deltas and lengths of small records take one byte.
-        if let Some((&first, rest)) = self.rest.split_first()
-            && first < 0x80
-        {
-            self.rest = rest;
-            return Ok(u64::from(first));
+        // Most deltas of small batches take one byte, most lengths two at most.
+        match *self.rest {
+            [first, ref rest @ ..] if first < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(first))
+            }
+            [first, second, ref rest @ ..] if second < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(first & 0x7f) | u64::from(second) << 7)
+            }
+            _ => self.unsigned_slow(bytes_max),
         }
-        self.unsigned_slow(bytes_max)
     }
 
+    #[cold]
     fn unsigned_slow(&mut self, bytes_max: usize) -> Result<u64, Malformed> {
         let mut value = 0u64;
         for (index, &byte) in self.rest.iter().enumerate().take(bytes_max) {
@@ -138,43 +143,96 @@ const fn zigzag(value: i64) -> u64 {
 }
 
 /// Bytes `value` takes as a zigzag varint.
+#[inline]
 pub(super) const fn varlong_len(value: i64) -> usize {
-    let bits = 64 - (zigzag(value) | 1).leading_zeros() as usize;
-    bits.div_ceil(7)
+    match zigzag(value) {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        raw => (64 - raw.leading_zeros() as usize).div_ceil(7),
+    }
 }
 
 /// Appends `value` as a zigzag varint; an `i32` takes the same bytes as a varint and a varlong.
 #[inline]
 pub(super) fn put_varlong(out: &mut BytesMut, value: i64) {
-    let mut raw = zigzag(value);
-    if raw < 0x80 {
-        out.put_u8(raw as u8);
-        return;
+    match zigzag(value) {
+        raw @ 0..0x80 => out.extend_from_slice(&[raw as u8]),
+        raw @ 0x80..0x4000 => out.extend_from_slice(&[raw as u8 | 0x80, (raw >> 7) as u8]),
+        _ => put_long(out, value),
     }
-    let mut encoded = [0u8; 10];
-    let mut len = 0;
-    while raw >= 0x80 {
-        encoded[len] = raw as u8 | 0x80;
-        raw >>= 7;
-        len += 1;
+}
+
+fn put_long(out: &mut BytesMut, value: i64) {
+    let mut head = Head::new();
+    head.varlong(value);
+    head.append_to(out);
+}
+
+/// A few numbers that are appended together: one look for room instead of one for each.
+#[derive(Debug)]
+pub(super) struct Head {
+    bytes: [u8; Self::ROOM],
+    len: usize,
+}
+
+impl Head {
+    /// Three numbers of 64 bits and two bytes.
+    pub(super) const ROOM: usize = 32;
+
+    #[inline]
+    pub(super) const fn new() -> Self {
+        Self { bytes: [0; Self::ROOM], len: 0 }
     }
-    encoded[len] = raw as u8;
-    out.put_slice(&encoded[..=len]);
+
+    #[inline]
+    pub(super) const fn byte(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    #[inline]
+    pub(super) const fn varlong(&mut self, value: i64) {
+        let mut raw = zigzag(value);
+        while raw >= 0x80 {
+            self.byte(raw as u8 | 0x80);
+            raw >>= 7;
+        }
+        self.byte(raw as u8);
+    }
+
+    #[inline]
+    pub(super) fn append_to(&self, out: &mut BytesMut) {
+        // All of the room and then back: a copy of a fixed size takes a few instructions.
+        let end = out.len() + self.len;
+        out.extend_from_slice(&self.bytes);
+        out.truncate(end);
+    }
 }
 
 /// Bytes of a field whose length comes first.
-pub(super) fn nullable_len(field: Option<&[u8]>) -> usize {
-    field.map_or(1, |bytes| varlong_len(bytes.len() as i64) + bytes.len())
+#[inline]
+pub(super) const fn nullable_len(field: Option<&[u8]>) -> usize {
+    match field {
+        None => 1,
+        Some(bytes) => varlong_len(bytes.len() as i64) + bytes.len(),
+    }
+}
+
+/// The length that comes before a field; -1 for null.
+#[inline]
+pub(super) const fn length_of(field: Option<&[u8]>) -> i64 {
+    match field {
+        None => -1,
+        Some(bytes) => bytes.len() as i64,
+    }
 }
 
 /// Appends a field whose length comes first; `None` as null.
+#[inline]
 pub(super) fn put_nullable(out: &mut BytesMut, field: Option<&[u8]>) {
-    match field {
-        None => put_varlong(out, -1),
-        Some(bytes) => {
-            put_varlong(out, bytes.len() as i64);
-            out.put_slice(bytes);
-        }
+    put_varlong(out, length_of(field));
+    if let Some(bytes) = field {
+        out.extend_from_slice(bytes);
     }
 }
 

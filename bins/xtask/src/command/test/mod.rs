@@ -21,9 +21,9 @@ use steps::Steps;
 
 /// Run all checks: lint, unit, micro-benchmarks and real brokers.
 ///
-/// Missing programs (Java 17 with javac, Maven, kcat, valgrind) are installed with apt-get when --yes is
-/// given or CI=true is set; otherwise the command that installs them is printed. The last line
-/// says how many tests and checks passed and failed.
+/// Missing programs (Java 17 with javac, Maven, kcat, valgrind) are installed with apt-get when
+/// --yes is given or CI=true is set; otherwise the command that installs them is printed. The last
+/// line says how many tests and checks passed and failed.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Only these parts [default: all].

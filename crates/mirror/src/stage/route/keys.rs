@@ -2,10 +2,10 @@
 //! read to know their keys, and written anew only if a batch has more than one destination.
 
 use kmirror_client::batch::rebuild::Builder;
-use kmirror_client::batch::{Codec, Entry};
+use kmirror_client::batch::{Codec, Compressor, Entry, Outgoing};
 
 use super::{
-    Judgement, Plan, Router, Stretch, codec_of, each_record, grow, judge, unreadable, without_key,
+    Judgement, Opened, Plan, Router, Stretch, codec_of, grow, judge, unreadable, without_key,
 };
 use crate::error::Halt;
 use crate::flow::{Offsets, Parcel, Routed, Section, Way};
@@ -82,41 +82,57 @@ impl Router {
             Judgement::Whole(outgoing) => (Some(outgoing), Way::Keys),
             Judgement::Rebuild(way) => (None, way),
         };
-        let spread = self.aim(plan, from, entry, routed)?;
+        let Router { decompressor, compressor, keys, .. } = self;
+        let opened = Opened::open(decompressor, entry)?;
+        let spread = keys.aim(plan, (from, entry), &opened, routed)?;
         match (spread, whole) {
-            (Spread::None, _) => {}
+            (Spread::None, _) => return Ok(()),
             (Spread::One(partition), Some(outgoing)) => {
                 self.flush(plan, partition, parcels);
                 let offsets = Offsets { first: entry.base_offset(), last: entry.next_offset() - 1 };
                 let way = Way::OneDestination;
                 self.emit(plan, Parcel { partition, outgoing, way, offsets }, parcels);
+                return Ok(());
             }
-            (Spread::One(_), None) => self.deal(plan, (entry, way), parcels)?,
-            (Spread::Several, _) => {
-                if matches!(way, Way::Gaps | Way::Resume) {
-                    way = Way::Keys;
-                }
-                self.deal(plan, (entry, way), parcels)?;
-            }
+            (Spread::One(_), None) => {}
+            (Spread::Several, _) if matches!(way, Way::Gaps | Way::Resume) => way = Way::Keys,
+            (Spread::Several, _) => {}
+        }
+        let codec = plan.codec.unwrap_or_else(|| codec_of(entry));
+        for (partition, outgoing, offsets) in keys.deal(plan, codec, &opened, compressor)? {
+            self.emit(plan, Parcel { partition, outgoing, way, offsets }, parcels);
         }
         Ok(())
     }
 
+    /// Ends the batch in the making for a destination.
+    fn flush(&mut self, plan: &Plan, partition: i32, parcels: &mut Vec<Parcel>) {
+        let Ok(index) = usize::try_from(partition) else { return };
+        let offsets = self.keys.offsets[index].take();
+        let batch = self.keys.builders[index].finish(&mut self.compressor);
+        if let Some((outgoing, offsets)) = batch.zip(offsets) {
+            let way = Way::Keys;
+            self.emit(plan, Parcel { partition, outgoing, way, offsets }, parcels);
+        }
+    }
+}
+
+impl Scratch {
     /// First pass over an entry: finds each record's destination, and any reason to halt, before
     /// anything of it is written.
     fn aim(
         &mut self,
         plan: &Plan,
-        from: i64,
-        entry: &Entry,
+        (from, entry): (i64, &Entry),
+        opened: &Opened<'_>,
         routed: &mut Routed,
     ) -> Result<Spread, Halt> {
-        let targets = &mut self.keys.targets;
-        let count = i32::try_from(self.keys.builders.len()).unwrap_or(i32::MAX);
+        let targets = &mut self.targets;
+        let count = i32::try_from(self.builders.len()).unwrap_or(i32::MAX);
         targets.clear();
         let mut skipped = Vec::new();
         let (mut one, mut several, mut unkeyed, mut left_out) = (None, false, false, false);
-        each_record(&mut self.decompressor, entry, |record| {
+        opened.each(|record| {
             let target = if record.offset < from {
                 left_out = true;
                 LEFT_OUT
@@ -151,19 +167,19 @@ impl Router {
         })
     }
 
-    /// Second pass: writes each record to its destination's builder.
+    /// Second pass: writes each record to its destination's builder. Returns the batches that
+    /// are full.
     fn deal(
         &mut self,
         plan: &Plan,
-        (entry, way): (&Entry, Way),
-        parcels: &mut Vec<Parcel>,
-    ) -> Result<(), Halt> {
-        let codec = plan.codec.unwrap_or_else(|| codec_of(entry));
-        let Router { decompressor, compressor, keys, .. } = self;
-        let Scratch { builders, offsets, targets } = keys;
+        codec: Codec,
+        opened: &Opened<'_>,
+        compressor: &mut Compressor,
+    ) -> Result<Vec<(i32, Outgoing, Offsets)>, Halt> {
+        let Scratch { builders, offsets, targets } = self;
         let mut targets = targets.iter();
         let mut finished = Vec::new();
-        each_record(decompressor, entry, |record| {
+        opened.each(|record| {
             let target = *targets.next().expect("invariant: both passes read the same records");
             let Ok(index) = usize::try_from(target) else { return Ok(()) };
             let builder = &mut builders[index];
@@ -171,26 +187,12 @@ impl Router {
                 builder.set_codec(codec);
             } else if builder.size_estimate() >= plan.batch_bytes {
                 let batch = builder.finish(compressor).zip(offsets[index].take());
-                finished.extend(batch.map(|batch| (target, batch)));
+                finished.extend(batch.map(|(outgoing, offsets)| (target, outgoing, offsets)));
                 builder.set_codec(codec);
             }
             grow(&mut offsets[index], record.offset);
             builder.push(record).map_err(|error| unreadable(record.offset, &error))
         })?;
-        for (partition, (outgoing, offsets)) in finished {
-            self.emit(plan, Parcel { partition, outgoing, way, offsets }, parcels);
-        }
-        Ok(())
-    }
-
-    /// Ends the batch in the making for a destination.
-    fn flush(&mut self, plan: &Plan, partition: i32, parcels: &mut Vec<Parcel>) {
-        let Ok(index) = usize::try_from(partition) else { return };
-        let offsets = self.keys.offsets[index].take();
-        let batch = self.keys.builders[index].finish(&mut self.compressor);
-        if let Some((outgoing, offsets)) = batch.zip(offsets) {
-            let way = Way::Keys;
-            self.emit(plan, Parcel { partition, outgoing, way, offsets }, parcels);
-        }
+        Ok(finished)
     }
 }

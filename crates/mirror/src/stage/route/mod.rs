@@ -16,7 +16,7 @@ mod keys;
 use kmirror_client::batch::passthrough::LogAppendTime;
 use kmirror_client::batch::rebuild::{Builder, Recoder};
 use kmirror_client::batch::{
-    Codec, Compressor, Decompressor, Entry, Levels, Outgoing, Record, Refusal,
+    Codec, Compressor, Decompressor, Entry, Levels, Outgoing, Record, Refusal, legacy, records,
 };
 
 use crate::error::{Halt, chain};
@@ -269,22 +269,53 @@ fn without_key(plan: &Plan, record: &Record<'_>) -> Result<Option<Skipped>, Halt
 fn each_record(
     decompressor: &mut Decompressor,
     entry: &Entry,
-    mut then: impl FnMut(&Record<'_>) -> Result<(), Halt>,
+    then: impl FnMut(&Record<'_>) -> Result<(), Halt>,
 ) -> Result<(), Halt> {
-    let offset = entry.base_offset();
-    match entry {
-        Entry::Batch(batch) => {
-            for record in batch.records(decompressor).map_err(|error| unreadable(offset, &error))? {
-                then(&record.map_err(|error| unreadable(offset, &error))?)?;
-            }
-        }
-        Entry::Legacy(set) => {
-            for record in set.records(decompressor).map_err(|error| unreadable(offset, &error))? {
-                then(&record.map_err(|error| unreadable(offset, &error))?)?;
-            }
-        }
+    Opened::open(decompressor, entry)?.each(then)
+}
+
+/// The records of an entry, decompressed once and read as often as need be.
+struct Opened<'a> {
+    base_offset: i64,
+    records: Format<'a>,
+}
+
+enum Format<'a> {
+    Batch(records::Records<'a>),
+    Legacy(legacy::Records<'a>),
+}
+
+impl<'a> Opened<'a> {
+    fn open(decompressor: &'a mut Decompressor, entry: &'a Entry) -> Result<Self, Halt> {
+        let base_offset = entry.base_offset();
+        let records = match entry {
+            Entry::Batch(batch) => batch
+                .records(decompressor)
+                .map(Format::Batch)
+                .map_err(|error| unreadable(base_offset, &error))?,
+            Entry::Legacy(set) => set
+                .records(decompressor)
+                .map(Format::Legacy)
+                .map_err(|error| unreadable(base_offset, &error))?,
+        };
+        Ok(Self { base_offset, records })
     }
-    Ok(())
+
+    fn each(&self, mut then: impl FnMut(&Record<'_>) -> Result<(), Halt>) -> Result<(), Halt> {
+        match &self.records {
+            Format::Batch(records) => {
+                for record in records.clone() {
+                    then(&record.map_err(|error| unreadable(self.base_offset, &error))?)?;
+                }
+            }
+            Format::Legacy(records) => {
+                for record in records.clone() {
+                    then(&record.map_err(|error| unreadable(self.base_offset, &error))?)?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A batch whose checksum is right and whose records still cannot be read.
