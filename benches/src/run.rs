@@ -233,8 +233,10 @@ pub async fn measure(
     let written = ends.1.length(&case.topic(), case.partitions.destination).await?;
 
     let gigabytes = case.logical_bytes() as f64 / 1e9;
-    let moved = (last.records - first.records.min(last.records)) as f64;
-    let seconds = last.at.duration_since(first.at).as_secs_f64();
+    let moved = last.records - first.records.min(last.records);
+    // A load so small that it came all at once came within one look at the destination.
+    let moved = if moved == 0 { last.records as f64 } else { moved as f64 };
+    let seconds = last.at.duration_since(first.at).max(POLL).as_secs_f64();
     let used = |before: Option<Duration>, after: Option<Duration>| {
         Some(after?.saturating_sub(before?).as_secs_f64())
     };
