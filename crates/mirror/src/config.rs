@@ -131,8 +131,8 @@ pub struct Fetch {
     /// before it is asked for. Default 16 MiB; less where streams and source brokers are so many
     /// that the budget does not hold four responses for each.
     pub bytes_max: u32,
-    /// The most of one partition in a response (`max.partition.fetch.bytes`) where many are fetched;
-    /// few share the whole response, which a long link needs. Default 2 MiB.
+    /// The most of one partition in a response (`max.partition.fetch.bytes`) where many are
+    /// fetched; few share the whole response, which a long link needs. Default 2 MiB.
     pub partition_bytes_max: u32,
     /// How long the broker may wait for data (`fetch.max.wait.ms`). Default 500 ms.
     pub wait_max: Duration,
@@ -188,8 +188,8 @@ pub struct Produce {
     pub timeout: Duration,
     /// How batches are compressed at the destination. Default: as they are at the source.
     pub compression: Compression,
-    /// Batches smaller than this are merged with their neighbours when several wait; over a long link
-    /// also larger ones. Default 32 KiB.
+    /// Batches smaller than this are merged with their neighbours when several wait; over a long
+    /// link also larger ones. Default 32 KiB.
     pub small_batch_bytes: u32,
     /// The size merged and rebuilt batches are filled to. Default 900 KiB, below the brokers'
     /// default `max.message.bytes`.

@@ -1,4 +1,5 @@
-//! CreateTopics (versions 2 to 7; 0 in [`topics_v0`]) and DeleteTopics (1 to 5). Both go to the controller.
+//! CreateTopics (versions 2 to 7; 0 in [`topics_v0`]) and DeleteTopics (1 to 5). Both go to the
+//! controller.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -14,8 +14,8 @@ const BYTES_PER_SECOND: f64 = 512e6;
 /// A leader that is nearer than this has enough under way with batches as they are.
 const NEAR: Duration = Duration::from_millis(4);
 
-/// Batches of fewer bytes would not fill the link to a leader `round_trip` away, with `under_way` of
-/// them in all.
+/// Batches of fewer bytes would not fill the link to a leader `round_trip` away, with `under_way`
+/// of them in all.
 pub(super) fn small_bytes(round_trip: Duration, under_way: usize) -> usize {
     if round_trip < NEAR {
         return 0;
