@@ -273,9 +273,11 @@ impl Bench {
             unique: &unique,
             directory: directory.path(),
         };
+        // All files are written before anybody reads them.
+        let commands = (0..setup.instances).map(|_| job.command(mirror, &self.programs));
+        let commands = commands.collect::<Result<Vec<_>, _>>()?;
         let mut running = Vec::new();
-        for index in 0..setup.instances {
-            let command = job.command(mirror, &self.programs)?;
+        for (index, command) in commands.into_iter().enumerate() {
             let log = directory.path().join(format!("log-{index}"));
             running.push(Running::start(mirror, command, log)?);
         }
