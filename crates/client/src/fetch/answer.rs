@@ -83,7 +83,7 @@ impl State {
     ) {
         let name = answer.partition.clone();
         let asked = self.links.get(&broker).and_then(|link| link.session.asked(&name));
-        let (Some(asked), Some(entry)) = (asked, self.partitions.get_mut(&name)) else { return };
+        let (Some(asked), Some(entry)) = (asked, self.change(&name)) else { return };
         if !entry.awaits(asked) {
             return;
         }
@@ -116,10 +116,11 @@ impl State {
         lease: Lease,
     ) {
         let PartitionAnswer { partition: name, ends, aborted, records, cuts_first, .. } = answer;
-        let Some(entry) = self.partitions.get_mut(&name) else { return };
+        let isolation = self.config.isolation;
+        let Some(entry) = self.change(&name) else { return };
         let fetch_offset = entry.position.next_offset;
         let (asked_bytes, is_cut) = (entry.bytes_needed, cuts_first && !records.is_empty());
-        let read = digest(records, fetch_offset, self.config.isolation, aborted);
+        let read = digest(records, fetch_offset, isolation, aborted);
         let has_moved = read.next_offset > fetch_offset;
         if let (Some(error), false) = (&read.error, has_moved) {
             self.handle_corrupt(now, &name, Some(error.clone()));
@@ -156,10 +157,11 @@ impl State {
         name: &TopicPartition,
         source: Option<crate::batch::split::Error>,
     ) {
-        let Some(entry) = self.partitions.get_mut(name) else { return };
+        let retries = self.config.corrupt_retries;
+        let Some(entry) = self.change(name) else { return };
         let is_final = source.as_ref().is_some_and(|error| !error.is_retryable());
         entry.corrupt += 1;
-        if is_final || entry.corrupt > self.config.corrupt_retries {
+        if is_final || entry.corrupt > retries {
             self.stop(name, Trouble::Corrupt { source });
             return;
         }
@@ -170,8 +172,8 @@ impl State {
     /// Nothing but the beginning of a batch came: brokers before Fetch 3 cut even the first one off
     /// at the limit.
     fn handle_cut_off(&mut self, name: &TopicPartition, asked_bytes: usize, read: &Digest) {
-        let Some(entry) = self.partitions.get_mut(name) else { return };
         let asked_bytes = asked_bytes.max(self.config.partition_bytes_max);
+        let Some(entry) = self.change(name) else { return };
         let needed = read.cut_off_bytes.unwrap_or(0).max(asked_bytes.saturating_mul(2));
         if asked_bytes >= BATCH_BYTES_MAX {
             self.stop(name, Trouble::TooLarge { limit: asked_bytes });

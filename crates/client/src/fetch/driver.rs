@@ -22,7 +22,7 @@ use crate::backoff::Backoff;
 use crate::budget::{Budget, Lease};
 use crate::client::Client;
 use crate::clock;
-use crate::cluster::View;
+use crate::cluster::{Topic, View};
 use crate::connection::Connection;
 use crate::error::Error as ClientError;
 use crate::error_code::ErrorCode;
@@ -178,7 +178,14 @@ impl Driver {
 
     fn view(&mut self, now: Instant) {
         let view = Arc::clone(&self.views.borrow_and_update());
-        self.shared.lock().handle_view(now, |partition| look(&view, partition));
+        let mut topic: Option<&Topic> = None;
+        self.shared.lock().handle_view(now, |partition| {
+            // The partitions of a topic come one after the other.
+            if topic.is_none_or(|topic| topic.name != partition.topic) {
+                topic = view.topic(&partition.topic);
+            }
+            topic.map_or_else(Seen::default, |topic| look(topic, partition.partition))
+        });
     }
 
     /// Gets a connection first and then memory: a dial may take long.
@@ -331,13 +338,15 @@ impl Driver {
     }
 }
 
-fn look(view: &View, name: &TopicPartition) -> Seen {
-    let Some(topic) = view.topic(&name.topic) else { return Seen::default() };
-    let leader = view.leader(name).map(|(broker, epoch)| Leader { broker, epoch });
+fn look(topic: &Topic, number: i32) -> Seen {
+    let partition = topic.partitions.get(&number);
+    let leader = partition.and_then(|partition| {
+        Some(Leader { broker: partition.leader?, epoch: partition.leader_epoch })
+    });
     Seen {
         topic_id: topic.id,
         leader,
-        exists: topic.partitions.contains_key(&name.partition),
+        exists: partition.is_some(),
         is_forbidden: topic.error == ErrorCode::TOPIC_AUTHORIZATION_FAILED,
     }
 }

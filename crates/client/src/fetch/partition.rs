@@ -123,6 +123,22 @@ impl Partition {
         })
     }
 
+    /// Whether time, or memory that comes back, may change what is wanted.
+    pub(super) fn is_held(&self, now: Instant) -> bool {
+        self.pins.are_full() || self.retry_at.is_some_and(|at| at > now)
+    }
+
+    /// Whether the metadata say nothing new. What is missing, or has no leader, is always news.
+    pub(super) fn is_as(&self, seen: Seen) -> bool {
+        let Seen { topic_id, leader, exists, is_forbidden } = seen;
+        leader.is_some()
+            && leader == self.leader
+            && (topic_id.is_none() || topic_id == self.topic_id)
+            && exists
+            && self.missing_since.is_none()
+            && !is_forbidden
+    }
+
     /// Whether what came for `asked` is what is wanted here and now.
     pub(super) fn awaits(&self, asked: Want) -> bool {
         self.phase == Phase::Fetching

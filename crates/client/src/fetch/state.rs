@@ -24,9 +24,10 @@ use crate::name::{BrokerId, TopicPartition};
 
 use super::config::Config;
 use super::event::{Event, Position, Trouble};
+use super::link::{Link, Style};
 use super::partition::{Leader, Partition, Phase, Seen};
-use super::session::{Plan, Session};
-use super::window::{self, Window};
+use super::session::Plan;
+use super::window;
 
 /// The state of one fetcher.
 pub(super) struct State {
@@ -46,23 +47,6 @@ pub(super) struct State {
     /// The task is gone.
     pub(super) is_ended: bool,
     seed: u64,
-}
-
-/// What is known of the way to one broker.
-#[derive(Debug)]
-pub(super) struct Link {
-    /// The partitions it leads.
-    members: BTreeSet<TopicPartition>,
-    pub(super) session: Session,
-    pub(super) window: Window,
-    uses_ids: bool,
-    is_busy: bool,
-    /// Bytes of its answers that wait to be taken.
-    waiting_bytes: usize,
-    pub(super) muted_until: Option<Instant>,
-    pub(super) backoff: Backoff,
-    /// Which partition a request without a session names first.
-    turn: usize,
 }
 
 /// An event, and whose it is.
@@ -130,7 +114,7 @@ impl State {
             && let Some(leader) = entry.leader
             && let Some(link) = self.links.get_mut(&leader.broker)
         {
-            link.members.remove(partition);
+            link.leave(partition);
         }
         for queued in std::mem::take(&mut self.events) {
             if queued.partition == *partition {
@@ -143,7 +127,7 @@ impl State {
 
     /// Fetches no more of a partition until it is resumed. What was fetched is still handed out.
     pub(super) fn set_paused(&mut self, partition: &TopicPartition, is_paused: bool) {
-        if let Some(entry) = self.partitions.get_mut(partition) {
+        if let Some(entry) = self.change(partition) {
             entry.is_paused = is_paused;
         }
     }
@@ -152,14 +136,30 @@ impl State {
         self.partitions.get(partition).map(|entry| entry.position)
     }
 
+    /// A partition of which something else may be wanted from here on. Whoever changes one goes
+    /// this way, or tells its link, which looks only at those that it is told of.
+    pub(super) fn change(&mut self, name: &TopicPartition) -> Option<&mut Partition> {
+        let entry = self.partitions.get_mut(name)?;
+        if let Some(link) = entry.leader.and_then(|leader| self.links.get_mut(&leader.broker)) {
+            link.stir(name);
+        }
+        Some(entry)
+    }
+
     // What came in.
 
-    /// The metadata may have changed.
-    pub(super) fn handle_view(&mut self, now: Instant, look: impl Fn(&TopicPartition) -> Seen) {
+    /// The metadata may have changed. `look` is asked for all partitions, in their order.
+    pub(super) fn handle_view(
+        &mut self,
+        now: Instant,
+        mut look: impl FnMut(&TopicPartition) -> Seen,
+    ) {
         self.is_new = false;
-        let names: Vec<TopicPartition> = self.partitions.keys().cloned().collect();
-        for name in names {
-            self.handle_seen(now, &name, look(&name));
+        let seen = self.partitions.iter().map(|(name, entry)| (name, entry, look(name)));
+        let news = seen.filter(|(_, entry, seen)| !entry.is_as(*seen));
+        let news: Vec<_> = news.map(|(name, _, seen)| (name.clone(), seen)).collect();
+        for (name, seen) in news {
+            self.handle_seen(now, &name, seen);
         }
     }
 
@@ -195,12 +195,13 @@ impl State {
 
     fn move_to(&mut self, name: &TopicPartition, old: Option<Leader>, new: Option<Leader>) {
         if let Some(link) = old.and_then(|leader| self.links.get_mut(&leader.broker)) {
-            link.members.remove(name);
+            link.leave(name);
         }
         if let Some(leader) = new {
             let config = &self.config;
+            let has_id = self.partitions.get(name).is_some_and(|entry| entry.topic_id.is_some());
             let link = self.links.entry(leader.broker).or_insert_with(|| Link::new(config));
-            link.members.insert(name.clone());
+            link.join(name, has_id);
         }
     }
 
@@ -233,8 +234,7 @@ impl State {
     }
 
     fn claimed(&mut self, claim: &Claim, phase: Phase) -> Option<&mut Partition> {
-        self.partitions
-            .get_mut(&claim.partition)
+        self.change(&claim.partition)
             .filter(|entry| entry.generation == claim.generation && entry.phase == phase)
     }
 
@@ -246,7 +246,7 @@ impl State {
         generation: u64,
         ends: Option<(i64, i64)>,
     ) {
-        let Some(entry) = self.partitions.get_mut(name) else { return };
+        let Some(entry) = self.change(name) else { return };
         if entry.generation != generation || entry.phase != Phase::Measuring {
             return;
         }
@@ -303,7 +303,7 @@ impl State {
 
     /// Stops a partition and tells why.
     pub(super) fn stop(&mut self, name: &TopicPartition, kind: Trouble) {
-        let Some(entry) = self.partitions.get_mut(name) else { return };
+        let Some(entry) = self.change(name) else { return };
         entry.phase = Phase::Stopped;
         let (generation, position) = (entry.generation, entry.position);
         tracing::warn!(
@@ -321,26 +321,17 @@ impl State {
     pub(super) fn poll_fetch(&mut self, now: Instant) -> Option<(BrokerId, usize)> {
         let limit = self.window_limit();
         let Self { links, partitions, config, .. } = self;
-        let wants = |name: &TopicPartition| {
-            partitions.get(name).and_then(|entry| entry.want(now, config.partition_bytes_max))
-        };
-        let is_due = |link: &Link| {
-            !link.is_busy
-                && link.waiting_bytes < limit
-                && link.muted_until.is_none_or(|at| at <= now)
-                && link.members.iter().any(|name| wants(name).is_some())
-        };
-        let (broker, link) = links.iter_mut().find(|(_, link)| is_due(link))?;
+        let mut due = links.iter_mut().filter(|(_, link)| link.is_free(now, limit));
+        let (broker, link) = due.find_map(|(broker, link)| {
+            link.settle(now, partitions, config.partition_bytes_max).then_some((broker, link))
+        })?;
         link.is_busy = true;
-        let needed = link.members.iter().filter_map(|name| wants(name).map(|want| want.bytes_max));
-        let largest = needed.max().unwrap_or(0);
-        let is_raised = largest > config.partition_bytes_max;
-        Some((*broker, if is_raised { largest } else { link.window.bytes().min(limit) }))
+        Some((*broker, link.bytes(limit)))
     }
 
     /// The largest answer that any broker may bring now.
     fn window_limit(&self) -> usize {
-        let brokers = self.links.values().filter(|link| !link.members.is_empty()).count();
+        let brokers = self.links.values().filter(|link| link.has_members()).count();
         window::limit(self.config.memory_bytes, brokers, self.config.fetch_bytes_max)
     }
 
@@ -355,50 +346,22 @@ impl State {
     ) -> Option<Plan> {
         let Self { links, partitions, config, .. } = self;
         let link = links.get_mut(&broker)?;
-        let mut wanted: Vec<_> = link
-            .members
-            .iter()
-            .filter_map(|name| {
-                let entry = partitions.get(name)?;
-                Some((name.clone(), entry.want(now, config.partition_bytes_max)?))
-            })
-            .collect();
-        let each = window::per_partition(bytes, wanted.len(), config.partition_bytes_max);
-        for (_, want) in &mut wanted {
-            want.bytes_max = want.bytes_max.max(each);
-        }
-        if wanted.is_empty() {
-            return None;
-        }
-        link.turn = link.turn.wrapping_add(1);
-        let first = link.turn % wanted.len();
-        wanted.rotate_left(first);
-        if !style.has_total {
-            // Without a limit for the whole answer, only so many may be asked as surely fit.
-            let each = wanted.iter().map(|(_, want)| want.bytes_max).max().unwrap_or(1).max(1);
-            wanted.truncate((bytes / each).max(1));
-        }
-        if link.uses_ids != style.has_ids {
-            link.uses_ids = style.has_ids;
-            link.session.reset();
-        }
-        Some(link.session.plan(wanted, style.has_sessions))
+        link.settle(now, partitions, config.partition_bytes_max);
+        link.plan(bytes, config.partition_bytes_max, style)
     }
 
     /// Whether all that a broker is to be asked for have topic ids.
     pub(super) fn has_topic_ids(&self, broker: BrokerId) -> bool {
-        let has_id = |name: &TopicPartition| {
-            self.partitions.get(name).is_some_and(|entry| entry.topic_id.is_some())
-        };
-        self.links.get(&broker).is_some_and(|link| link.members.iter().all(has_id))
+        self.links.get(&broker).is_some_and(Link::has_topic_ids)
     }
 
     /// Partitions whose new leader must be asked whether it has what was read.
     pub(super) fn poll_proof(&mut self, now: Instant) -> Option<Proof> {
         let mut broker = None;
         let mut claims = Vec::new();
-        for name in &self.attention {
-            let Some(entry) = self.partitions.get_mut(name) else { continue };
+        let Self { attention, partitions, links, .. } = self;
+        for name in attention.iter() {
+            let Some(entry) = partitions.get_mut(name) else { continue };
             let Some(leader) = entry.leader else { continue };
             let is_due = entry.retry_at.is_none_or(|at| at <= now);
             let is_here = broker.is_none_or(|broker| broker == leader.broker);
@@ -407,6 +370,9 @@ impl State {
             }
             if leader.epoch < 0 || entry.position.leader_epoch.is_none() {
                 entry.phase = Phase::Fetching;
+                if let Some(link) = links.get_mut(&leader.broker) {
+                    link.stir(name);
+                }
                 continue;
             }
             broker = Some(leader.broker);
@@ -507,34 +473,6 @@ impl State {
             link.backoff.reset();
             let pause = throttle.min(THROTTLE_MAX);
             link.muted_until = (!pause.is_zero()).then(|| now + pause);
-        }
-    }
-}
-
-/// What a version of Fetch can say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Style {
-    /// A limit for the whole answer (from 3).
-    pub(super) has_total: bool,
-    /// Sessions (from 7).
-    pub(super) has_sessions: bool,
-    /// Topics are named by their ids (from 13).
-    pub(super) has_ids: bool,
-}
-
-impl Link {
-    fn new(config: &Config) -> Self {
-        let (initial, max) = config.backoff;
-        Self {
-            members: BTreeSet::new(),
-            session: Session::default(),
-            window: Window::new(config.partition_bytes_max, config.fetch_bytes_max),
-            uses_ids: false,
-            is_busy: false,
-            waiting_bytes: 0,
-            muted_until: None,
-            backoff: Backoff::new(initial, max),
-            turn: 0,
         }
     }
 }

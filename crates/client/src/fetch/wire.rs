@@ -5,7 +5,6 @@
 //! leader is asked), 12 flexible fields, 13 topic ids. What 14 to 17 bring is for
 //! replicas and tiers.
 
-use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,9 +23,9 @@ use super::answer::{Answer, PartitionAnswer};
 use super::config::Config;
 use super::digest::Aborted;
 use super::legacy_api;
+use super::link::Style;
 use super::partition::Ends;
 use super::session::{Plan, Session, Want};
-use super::state::Style;
 
 /// The versions written and read here.
 pub(super) const VERSIONS: RangeInclusive<i16> = 2..=17;
@@ -122,11 +121,10 @@ pub(super) fn decode(version: i16, mut body: Bytes, session: &Session) -> Option
     };
     let is_ours = version >= CLIENT_THROTTLES_FROM;
     let throttle = u64::try_from(response.throttle_time_ms).unwrap_or(0);
-    let names = if style(version).has_ids { session.names() } else { HashMap::new() };
     let topics = response.responses.into_iter();
     let partitions = topics.flat_map(|topic| {
         let name = if style(version).has_ids {
-            names.get(&topic.topic_id).cloned()
+            session.name(topic.topic_id).cloned()
         } else {
             Some(topic.topic.as_str().into())
         };

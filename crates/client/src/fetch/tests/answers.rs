@@ -13,9 +13,10 @@ use crate::error_code::ErrorCode;
 use crate::fetch::answer::{Answer, PartitionAnswer};
 use crate::fetch::config::Config;
 use crate::fetch::event::{Event, Position, Trouble};
+use crate::fetch::link::Style;
 use crate::fetch::partition::{Ends, Leader, Seen};
 use crate::fetch::session::Plan;
-use crate::fetch::state::{State, Style};
+use crate::fetch::state::State;
 use crate::name::{BrokerId, TopicPartition};
 
 use super::batches::Stored;

@@ -3,4 +3,5 @@
 mod answers;
 mod batches;
 mod isolation;
+mod sparse;
 mod wire;

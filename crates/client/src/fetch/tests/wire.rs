@@ -33,7 +33,7 @@ fn session(version: i16) -> (Session, Bytes) {
         (TopicPartition::new("orders", 4), want(11)),
         (TopicPartition::new("orders", 2), want(12)),
     ];
-    let plan = session.plan(wanted, style(version).has_sessions);
+    let plan = session.begin(wanted, style(version).has_sessions);
     let body = encode(version, &Config::default(), &plan, 5000).expect("encodes");
     (session, body)
 }
@@ -172,5 +172,5 @@ fn topics_by_an_id_that_was_not_asked_for_are_left_out() {
     FetchResponse::default().with_responses(vec![topic]).encode(&mut body, 13).expect("encodes");
     let answer = decode(13, body.freeze(), &session).expect("decodes");
     assert!(answer.partitions.is_empty());
-    assert_eq!(session.names(), [(ID, Arc::from("orders"))].into());
+    assert_eq!(session.name(ID), Some(&Arc::from("orders")));
 }
