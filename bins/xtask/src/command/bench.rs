@@ -19,13 +19,22 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    if !build().status()?.success() {
+        return Ok(ExitCode::FAILURE);
+    }
+    let status = compare().args(&arguments.arguments).status()?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The command that builds both.
+pub(super) fn build() -> Command {
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     build.args(["build", "--release", "--locked", "--quiet"]).current_dir(workspace::root());
     build.args(["--package", "kmirror-cli", "--package", "kmirror-benches"]);
-    if !build.status()?.success() {
-        return Ok(ExitCode::FAILURE);
-    }
-    let program = workspace::target_directory().join("release").join("kmirror-bench");
-    let status = Command::new(program).args(&arguments.arguments).status()?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    build
+}
+
+/// The command that runs the benchmark.
+pub(super) fn compare() -> Command {
+    Command::new(workspace::target_directory().join("release").join("kmirror-bench"))
 }

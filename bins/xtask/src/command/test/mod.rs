@@ -15,11 +15,11 @@ use xtask::{
     tidy, workspace,
 };
 
-use super::{Outcome, brokers::Up, micro};
+use super::{Outcome, bench, brokers::Up, micro};
 use crate::{machine, say};
 use steps::Steps;
 
-/// Run all checks: lint, unit, micro-benchmarks and real brokers.
+/// Run all checks: lint, unit, micro-benchmarks, real brokers and a short benchmark.
 ///
 /// Missing programs (Java 17 with javac, Maven, kcat, valgrind) are installed with apt-get when
 /// --yes is given or CI=true is set; otherwise the command that installs them is printed. The last
@@ -49,6 +49,8 @@ enum Part {
     Micro,
     /// The suites that need real Apache Kafka.
     Brokers,
+    /// Small loads mirrored by the released kmirror and its peers, compared record by record.
+    Bench,
 }
 
 impl Part {
@@ -58,11 +60,12 @@ impl Part {
             Self::Unit => "unit tests",
             Self::Micro => "micro-benchmarks",
             Self::Brokers => "real brokers",
+            Self::Bench => "benchmark, its shortest suite",
         }
     }
 }
 
-const PARTS: [Part; 4] = [Part::Lint, Part::Unit, Part::Micro, Part::Brokers];
+const PARTS: [Part; 5] = [Part::Lint, Part::Unit, Part::Micro, Part::Brokers, Part::Bench];
 
 /// The pairs that the real-broker suites run on when none is asked for: the newest source and
 /// destination with everything, then the versions of a managed cluster with what depends on
@@ -74,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let wanted = |part: Part| arguments.parts.is_empty() || arguments.parts.contains(&part);
     let mut steps = Steps::new();
     let yes = arguments.yes || machine::is_ci();
-    if wanted(Part::Brokers) {
+    if wanted(Part::Brokers) || wanted(Part::Bench) {
         machine::for_brokers(yes)?;
     }
     if wanted(Part::Micro) {
@@ -87,6 +90,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             Part::Unit => unit(&mut steps),
             Part::Micro => micro(&mut steps),
             Part::Brokers => real_brokers(&mut steps, arguments),
+            Part::Bench => benchmark(&mut steps),
         }
     }
     Ok(if steps.finish() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -140,6 +144,18 @@ fn micro(steps: &mut Steps) {
     } else {
         steps.not_run("micro-benchmarks", "they do not build");
     }
+}
+
+/// The copier in Go has to be asked for: nothing else here needs Go.
+fn benchmark(steps: &mut Steps) {
+    let title = Part::Bench.title();
+    if !steps.check("build benchmark", bench::build()) {
+        steps.not_run(title, "it does not build");
+        return;
+    }
+    let mut compare = bench::compare();
+    compare.args(["--suite", "ci", "--mirrors", "kmirror,mm1-tuned,mm2-tuned"]);
+    steps.check(title, compare);
 }
 
 fn real_brokers(steps: &mut Steps, arguments: &Arguments) {
