@@ -26,11 +26,13 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The command that builds both.
+/// The command that builds all that is measured, at once: packages built one by one would each
+/// choose features of their own and build what they share again.
 pub(super) fn build() -> Command {
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     build.args(["build", "--release", "--locked", "--quiet"]).current_dir(workspace::root());
     build.args(["--package", "kmirror-cli", "--package", "kmirror-benches"]);
+    build.args(["--package", "kmirror-micro"]);
     build
 }
 

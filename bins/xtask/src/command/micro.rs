@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use clap::Args;
 use xtask::workspace;
 
-use super::Outcome;
+use super::{Outcome, bench};
 use crate::machine;
 
 /// Measure the parts of a batch's way, and compare with the figures that were accepted.
@@ -22,19 +22,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if !arguments.arguments.iter().any(|argument| argument == "--no-instructions") {
         machine::for_micro(machine::is_ci())?;
     }
-    if !build().status()?.success() {
+    if !bench::build().status()?.success() {
         return Ok(ExitCode::FAILURE);
     }
     let status = compare().args(&arguments.arguments).status()?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The command that builds them.
-pub(super) fn build() -> Command {
-    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    build.args(["build", "--release", "--locked", "--quiet", "--package", "kmirror-micro"]);
-    build.current_dir(workspace::root());
-    build
 }
 
 /// The command that runs them.

@@ -139,7 +139,7 @@ fn unit(steps: &mut Steps) {
 }
 
 fn micro(steps: &mut Steps) {
-    if steps.check("build micro-benchmarks", micro::build()) {
+    if steps.check("build micro-benchmarks", bench::build()) {
         steps.check("micro-benchmarks", micro::compare());
     } else {
         steps.not_run("micro-benchmarks", "they do not build");
