@@ -106,17 +106,22 @@ pub enum Error {
 }
 
 /// How hard to compress.
+///
+/// The defaults are lower than Kafka's, because only what cannot pass through is compressed at all
+/// and then holds up what follows: on 128 KiB of JSON, logs and text, gzip at 3 was 1.6 to 3 times
+/// as fast as at 6 and 2 to 8 % larger, zstd at 1 was twice as fast as at 3 and 3 % smaller to 5 %
+/// larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Levels {
-    /// 1, fast, to 9, small. Kafka's default is 6.
+    /// 1, fast, to 9, small. Default 3; Kafka's is 6.
     pub gzip: u32,
-    /// 1, fast, to 22, small; below 1 faster still. Kafka's default is 3.
+    /// 1, fast, to 22, small; below 1 faster still. Default 1; Kafka's is 3.
     pub zstd: i32,
 }
 
 impl Default for Levels {
     fn default() -> Self {
-        Self { gzip: 6, zstd: 3 }
+        Self { gzip: 3, zstd: 1 }
     }
 }
 
