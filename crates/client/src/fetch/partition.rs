@@ -188,8 +188,7 @@ impl Partition {
     pub(super) fn needs_attention(&self) -> bool {
         match self.phase {
             Phase::Unproven | Phase::Outside => true,
-            Phase::Fetching | Phase::Proving | Phase::Measuring => self.leader.is_none(),
-            Phase::Stopped => false,
+            Phase::Fetching | Phase::Proving | Phase::Measuring | Phase::Stopped => false,
         }
     }
 

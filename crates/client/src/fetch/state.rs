@@ -38,8 +38,10 @@ pub(super) struct State {
     pub(super) links: BTreeMap<BrokerId, Link>,
     next_generation: u64,
     timers: BTreeSet<(Instant, TopicPartition)>,
-    /// Partitions without a leader, or with a question to be asked.
+    /// Partitions with a question to be asked, and some that have none any more.
     attention: BTreeSet<TopicPartition>,
+    /// Partitions that have no leader, and are not stopped.
+    leaderless: BTreeSet<TopicPartition>,
     pub(super) wants_metadata: bool,
     events: VecDeque<Queued>,
     /// Partitions were assigned that the metadata have not been asked for.
@@ -84,6 +86,7 @@ impl State {
             next_generation: 0,
             timers: BTreeSet::new(),
             attention: BTreeSet::new(),
+            leaderless: BTreeSet::new(),
             wants_metadata: false,
             events: VecDeque::new(),
             is_new: false,
@@ -105,11 +108,13 @@ impl State {
         let entry = Partition::new(generation, position, backoff, Arc::new(pins));
         self.partitions.insert(partition.clone(), entry);
         self.attention.insert(partition.clone());
+        self.leaderless.insert(partition.clone());
         self.is_new = true;
     }
 
     /// Forgets a partition. What was fetched of it and not taken yet is dropped.
     pub(super) fn remove(&mut self, partition: &TopicPartition) {
+        self.leaderless.remove(partition);
         if let Some(entry) = self.partitions.remove(partition)
             && let Some(leader) = entry.leader
             && let Some(link) = self.links.get_mut(&leader.broker)
@@ -202,6 +207,9 @@ impl State {
             let has_id = self.partitions.get(name).is_some_and(|entry| entry.topic_id.is_some());
             let link = self.links.entry(leader.broker).or_insert_with(|| Link::new(config));
             link.join(name, has_id);
+            self.leaderless.remove(name);
+        } else {
+            self.leaderless.insert(name.clone());
         }
     }
 
@@ -303,6 +311,7 @@ impl State {
 
     /// Stops a partition and tells why.
     pub(super) fn stop(&mut self, name: &TopicPartition, kind: Trouble) {
+        self.leaderless.remove(name);
         let Some(entry) = self.change(name) else { return };
         entry.phase = Phase::Stopped;
         let (generation, position) = (entry.generation, entry.position);
@@ -403,7 +412,7 @@ impl State {
     pub(super) fn wants_metadata(&mut self) -> bool {
         let Self { attention, partitions, .. } = self;
         attention.retain(|name| partitions.get(name).is_some_and(Partition::needs_attention));
-        self.wants_metadata || attention.iter().any(|name| partitions[name].leader.is_none())
+        self.wants_metadata || !self.leaderless.is_empty()
     }
 
     /// The metadata have been asked for.

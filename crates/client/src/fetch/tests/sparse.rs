@@ -15,7 +15,7 @@ use crate::fetch::answer::{Answer, PartitionAnswer};
 use crate::fetch::config::Config;
 use crate::fetch::event::{Event, Position};
 use crate::fetch::link::Style;
-use crate::fetch::partition::{Ends, Leader, Seen};
+use crate::fetch::partition::{Ends, Leader, Phase, Seen};
 use crate::fetch::session::{Plan, Want};
 use crate::fetch::state::{Claim, State};
 use crate::fetch::{window, wire};
@@ -306,7 +306,11 @@ impl World {
         while let Some((partition, generation)) = self.state.poll_measure(self.now) {
             self.state.handle_ends(self.now, &partition, generation, Some((0, 50)));
         }
-        self.state.wants_metadata();
+        self.state.metadata_asked();
+        let mut entries = self.state.partitions.values();
+        let is_leaderless =
+            entries.any(|entry| entry.leader.is_none() && entry.phase != Phase::Stopped);
+        assert_eq!(self.state.wants_metadata(), is_leaderless);
         while self.state.poll_event().is_some() {}
     }
 }
