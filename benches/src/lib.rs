@@ -41,6 +41,7 @@ pub mod render;
 pub mod report;
 pub mod run;
 pub mod say;
+pub mod settle;
 pub mod suite;
 pub mod survey;
 

@@ -24,6 +24,7 @@ use crate::{
     report::{Failure, Measured, Report},
     run::{self, Outcome, Running},
     say,
+    settle::settle,
     suite::Suite,
     survey::{Digest, Stored},
 };
@@ -235,6 +236,7 @@ impl Bench {
                     &self.destination
                 }
             };
+            settle().await?;
             match ceiling(alone, end, &measured.case, measured.setup.streams).await {
                 Ok(ceiling) => {
                     let rate = ceiling.megabytes_per_second;
@@ -276,6 +278,7 @@ impl Bench {
         // All files are written before anybody reads them.
         let commands = (0..setup.instances).map(|_| job.command(mirror, &self.programs));
         let commands = commands.collect::<Result<Vec<_>, _>>()?;
+        settle().await?;
         let mut running = Vec::new();
         for (index, command) in commands.into_iter().enumerate() {
             let log = directory.path().join(format!("log-{index}"));
