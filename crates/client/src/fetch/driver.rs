@@ -231,7 +231,8 @@ impl Driver {
         };
         let bytes = lease.bytes();
         let plan = state.plan(now, broker, bytes, wire::style(version));
-        let body = plan.and_then(|plan| wire::encode(version, &self.config, &plan, bytes));
+        let wait = state.wait(broker);
+        let body = plan.and_then(|plan| wire::encode(version, &self.config, wait, &plan, bytes));
         let Some(body) = body else {
             state.handle_nothing(broker);
             return;

@@ -4,6 +4,8 @@
 //! answer). The answer is the same in both. What is read here has been checked by the connection;
 //! nothing is allocated for what is not there all the same.
 
+use std::time::Duration;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::{FetchResponse, TopicName};
@@ -16,11 +18,17 @@ use super::session::Plan;
 pub(super) const VERSION_MAX: i16 = 3;
 
 /// A request's body.
-pub(super) fn encode(version: i16, config: &Config, plan: &Plan, bytes_max: usize) -> Bytes {
+pub(super) fn encode(
+    version: i16,
+    config: &Config,
+    wait: Duration,
+    plan: &Plan,
+    bytes_max: usize,
+) -> Bytes {
     let number = |value: usize| i32::try_from(value).unwrap_or(i32::MAX);
     let mut body = BytesMut::new();
     body.put_i32(-1);
-    body.put_i32(i32::try_from(config.wait_max.as_millis()).unwrap_or(i32::MAX));
+    body.put_i32(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX));
     body.put_i32(number(config.bytes_min));
     if version >= 3 {
         body.put_i32(number(bytes_max));

@@ -9,6 +9,7 @@
 //! Bounds: each set holds partitions that are assigned, or have been since the last request.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -31,6 +32,9 @@ pub(super) struct Style {
     pub(super) has_ids: bool,
 }
 
+/// How long a broker may wait for data of some partitions while others are held back.
+const WAIT_HELD_BACK: Duration = Duration::from_millis(10);
+
 /// The way to one broker.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -41,6 +45,8 @@ pub(super) struct Link {
     /// Partitions of which something else may be wanted than `wanted` says: they are looked at in
     /// every turn until nothing but a change can make a difference.
     pub(super) stirred: BTreeSet<TopicPartition>,
+    /// Those that are not asked for because their reader has enough of them for now.
+    held_back: BTreeSet<TopicPartition>,
     /// What is to be asked of each partition that is to be fetched, under its own limit.
     wanted: BTreeMap<TopicPartition, Want>,
     /// Those of `wanted` whose limit is higher than the configured one.
@@ -68,6 +74,7 @@ impl Link {
             members: BTreeSet::new(),
             nameless: BTreeSet::new(),
             stirred: BTreeSet::new(),
+            held_back: BTreeSet::new(),
             wanted: BTreeMap::new(),
             raised: BTreeSet::new(),
             changed: BTreeSet::new(),
@@ -135,6 +142,11 @@ impl Link {
             let is_held = entry.is_some_and(|entry| entry.is_held(now));
             let want = entry.and_then(|entry| entry.want(now, bytes_max));
             self.set_wanted(&name, want, bytes_max);
+            if want.is_none() && entry.is_some_and(Partition::is_held_back) {
+                self.held_back.insert(name.clone());
+            } else {
+                self.held_back.remove(&name);
+            }
             if is_held {
                 self.stirred.insert(name);
             }
@@ -156,6 +168,12 @@ impl Link {
         } else {
             self.raised.remove(name);
         }
+    }
+
+    /// How long the broker may wait for data: not long while partitions are held back, for they may
+    /// be wanted again any moment and cannot be asked for before the answer is there.
+    pub(super) fn wait(&self, wait_max: Duration) -> Duration {
+        if self.held_back.is_empty() { wait_max } else { wait_max.min(WAIT_HELD_BACK) }
     }
 
     /// How many bytes the next answer may bring, when `limit` is the most of any broker.

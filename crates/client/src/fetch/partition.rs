@@ -123,6 +123,12 @@ impl Partition {
         })
     }
 
+    /// Whether it would be fetched, were it not that its reader has enough of it for now.
+    pub(super) fn is_held_back(&self) -> bool {
+        let has_enough = self.is_paused || self.pins.are_full();
+        has_enough && self.phase == Phase::Fetching && self.leader.is_some()
+    }
+
     /// Whether time, or memory that comes back, may change what is wanted.
     pub(super) fn is_held(&self, now: Instant) -> bool {
         self.pins.are_full() || self.retry_at.is_some_and(|at| at > now)

@@ -359,6 +359,12 @@ impl State {
         link.plan(bytes, config.partition_bytes_max, style)
     }
 
+    /// How long a broker may wait for data before it answers.
+    pub(super) fn wait(&self, broker: BrokerId) -> Duration {
+        let wait_max = self.config.wait_max;
+        self.links.get(&broker).map_or(wait_max, |link| link.wait(wait_max))
+    }
+
     /// Whether all that a broker is to be asked for have topic ids.
     pub(super) fn has_topic_ids(&self, broker: BrokerId) -> bool {
         self.links.get(&broker).is_some_and(Link::has_topic_ids)

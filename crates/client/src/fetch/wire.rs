@@ -41,19 +41,20 @@ pub(super) fn style(version: i16) -> Style {
     Style { has_total: version >= 3, has_sessions: version >= 7, has_ids: version >= 13 }
 }
 
-/// A request's body. `None` if it cannot be written, which is our own fault.
+/// A request's body; the broker may take `wait` to answer. `None` if it cannot be written, which is our own fault.
 pub(super) fn encode(
     version: i16,
     config: &Config,
+    wait: Duration,
     plan: &Plan,
     bytes_max: usize,
 ) -> Option<Bytes> {
     if version <= legacy_api::VERSION_MAX {
-        return Some(legacy_api::encode(version, config, plan, bytes_max));
+        return Some(legacy_api::encode(version, config, wait, plan, bytes_max));
     }
     let request = FetchRequest::default()
         .with_replica_id(WireBrokerId(-1))
-        .with_max_wait_ms(i32::try_from(config.wait_max.as_millis()).unwrap_or(i32::MAX))
+        .with_max_wait_ms(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX))
         .with_min_bytes(number(config.bytes_min))
         .with_max_bytes(number(bytes_max))
         .with_isolation_level(config.isolation.code())

@@ -376,6 +376,22 @@ fn a_paused_partition_is_forgotten_by_the_session_and_comes_back() {
     assert_eq!(plan.partitions.len(), 1);
 }
 
+#[test]
+fn a_broker_may_not_wait_long_while_a_partition_is_held_back() {
+    let mut world = World::new(Config::default());
+    let wait_max = Config::default().wait_max;
+    world.plan(BROKER).expect("due");
+    assert_eq!(world.state.wait(BROKER), wait_max);
+    world.answer(BROKER, vec![]);
+    world.state.set_paused(&name(0), true);
+    world.plan(BROKER).expect("due");
+    assert!(world.state.wait(BROKER) <= Duration::from_millis(10));
+    world.answer(BROKER, vec![]);
+    world.state.set_paused(&name(0), false);
+    world.plan(BROKER).expect("due");
+    assert_eq!(world.state.wait(BROKER), wait_max);
+}
+
 proptest! {
     /// Whatever a broker answers, in whatever order: no panic, positions never go back, and all
     /// memory is given back in the end.

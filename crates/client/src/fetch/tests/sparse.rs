@@ -130,7 +130,8 @@ fn request_after_one_moved(partitions: i32) -> (usize, usize) {
         let (broker, bytes) = world.state.poll_fetch(world.now).expect("due");
         let plan = world.fetch(broker, bytes, wire::style(VERSION)).expect("wanted");
         if round > 0 {
-            let request = wire::encode(VERSION, &config, &plan, bytes).expect("encodes");
+            let request =
+                wire::encode(VERSION, &config, config.wait_max, &plan, bytes).expect("encodes");
             assert_eq!((plan.partitions.len(), plan.forgotten.len()), (1, 0));
             assert_eq!(plan.partitions[0].0, name(partitions / 2));
             found.0 = request.len();

@@ -34,7 +34,8 @@ fn session(version: i16) -> (Session, Bytes) {
         (TopicPartition::new("orders", 2), want(12)),
     ];
     let plan = session.begin(wanted, style(version).has_sessions);
-    let body = encode(version, &Config::default(), &plan, 5000).expect("encodes");
+    let config = Config::default();
+    let body = encode(version, &config, config.wait_max, &plan, 5000).expect("encodes");
     (session, body)
 }
 

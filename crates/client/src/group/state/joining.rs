@@ -168,6 +168,7 @@ impl Machine {
     fn on_assignment(&mut self, now: Instant, assigned: BTreeSet<TopicPartition>) {
         self.phase = Phase::Stable;
         self.last_contact = self.last_contact.max(self.sync_sent);
+        self.quicken_heartbeat(now);
         self.backoff.reset();
         self.prior = Prior {
             partitions: assigned.iter().cloned().collect(),

@@ -44,6 +44,9 @@ use watch::{Verdict, Watch};
 /// The shortest and the longest wait between two tries to join.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
+/// The first pause between two heartbeats after an assignment; it doubles from then on.
+const QUICK_HEARTBEAT: Duration = Duration::from_millis(100);
+
 /// How long to wait before joining again because an assignment did not fit the subscription.
 const MISFIT_DELAY: Duration = Duration::from_secs(1);
 
@@ -116,6 +119,8 @@ struct Rejoin {
 #[derive(Debug)]
 struct Heartbeat {
     due: Instant,
+    /// From one that is answered well to the next; grows to the configured interval.
+    pause: Duration,
     /// When the one under way was sent, and under which identity.
     sent: Option<(Instant, Identity)>,
 }
@@ -139,7 +144,7 @@ impl Machine {
             prior: Prior::default(),
             handing_back: None,
             rejoin: None,
-            heartbeat: Heartbeat { due: now, sent: None },
+            heartbeat: Heartbeat { due: now, pause: config.heartbeat_interval, sent: None },
             last_contact: now,
             sync_sent: now,
             session_timeout: config.session_timeout,
@@ -383,7 +388,8 @@ impl Machine {
 
     fn on_heartbeat(&mut self, now: Instant, result: Result<(), Failure>) {
         let Some((sent_at, sent_by)) = self.heartbeat.sent.take() else { return };
-        self.heartbeat.due = sent_at + self.config.heartbeat_interval;
+        self.heartbeat.due = sent_at + self.heartbeat.pause;
+        self.heartbeat.pause = (self.heartbeat.pause * 2).min(self.config.heartbeat_interval);
         if sent_by != self.identity {
             return;
         }
@@ -407,6 +413,14 @@ impl Machine {
             (Failure::Fatal(error), _) => self.fail(error),
             (Failure::Unreachable | Failure::Code(_), _) => self.hurry_heartbeat(now),
         }
+    }
+
+    /// Beats often for a while. Members come and go together, as the streams of a process that
+    /// starts do, and whoever joins waits until all others have heard of it, which they do by a
+    /// heartbeat.
+    fn quicken_heartbeat(&mut self, now: Instant) {
+        self.heartbeat.pause = QUICK_HEARTBEAT.min(self.config.heartbeat_interval);
+        self.heartbeat.due = self.heartbeat.due.min(now + self.heartbeat.pause);
     }
 
     /// Tries the next heartbeat sooner than usual: something is wrong with the coordinator.

@@ -272,6 +272,27 @@ fn a_member_that_cannot_reach_its_coordinator_loses_everything_with_its_session(
 }
 
 #[test]
+fn after_an_assignment_the_next_rebalance_is_heard_of_soon() {
+    let mut rig = Rig::cooperative();
+    rig.settle_with(1, &["t-0"]);
+    let pauses: Vec<_> = (0..7)
+        .map(|_| {
+            let before = rig.now;
+            rig.beat(Ok(()));
+            rig.now - before
+        })
+        .collect();
+    let interval = rig.machine.config.heartbeat_interval;
+    assert!(pauses[0] <= QUICK_HEARTBEAT, "{pauses:?}");
+    assert_eq!(pauses[6], interval, "{pauses:?}");
+    rig.beat(Err(code(ErrorCode::REBALANCE_IN_PROGRESS)));
+    rig.settle_with(2, &["t-0"]);
+    let before = rig.now;
+    rig.beat(Ok(()));
+    assert!(rig.now - before <= QUICK_HEARTBEAT);
+}
+
+#[test]
 fn an_answered_heartbeat_keeps_the_session() {
     let mut rig = Rig::cooperative();
     rig.settle_with(1, &["t-0"]);
@@ -519,6 +540,7 @@ fn topics_that_were_not_subscribed_to_are_not_taken() {
     let notice = rig.settle_with(1, &["t-0", "unwanted-0"]);
     assert_eq!(added(&notice), &parts(&["t-0"]));
     rig.pass(MISFIT_DELAY);
+    assert!(matches!(rig.action(), Action::Heartbeat(_)));
     rig.joining();
 }
 
