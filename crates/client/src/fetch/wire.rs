@@ -41,7 +41,8 @@ pub(super) fn style(version: i16) -> Style {
     Style { has_total: version >= 3, has_sessions: version >= 7, has_ids: version >= 13 }
 }
 
-/// A request's body; the broker may take `wait` to answer. `None` if it cannot be written, which is our own fault.
+/// A request's body; the broker may take `wait` to answer. `None` if it cannot be written, which is
+/// our own fault.
 pub(super) fn encode(
     version: i16,
     config: &Config,
