@@ -308,14 +308,7 @@ fn configs(case: &Case) -> Configs<'static> {
 
 impl Measured {
     fn failed(&mut self, name: &'static str, round: u32, error: &Error) {
-        say::chain(error);
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            text.push_str(&format!("\n  because: {error}"));
-            cause = error.source();
-        }
-        let (name, error) = (name.to_owned(), say::without_paths(&text));
+        let (name, error) = (name.to_owned(), say::failure(error));
         self.failures.push(Failure { name, round, error });
     }
 }

@@ -18,12 +18,23 @@ pub fn progress(line: &str) {
 
 /// Prints an error with all its causes, once each.
 pub fn chain(error: &dyn Error) {
-    eprintln!("error: {error}");
+    eprintln!("error: {}", causes(error));
+}
+
+/// The same; gives the text as it can be published.
+pub fn failure(error: &dyn Error) -> String {
+    chain(error);
+    without_paths(&causes(error))
+}
+
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        eprintln!("  because: {error}");
+        text.push_str(&format!("\n  because: {error}"));
         cause = error.source();
     }
+    text
 }
 
 /// `text` without the paths of this machine, so that it can be published.

@@ -9,20 +9,20 @@ use tokio::time::Instant;
 
 use super::{
     arguments::{IdleArguments, Trickle},
-    latency::{FAREWELL, arrive, percent_of_a_core},
     pages::{self, Failure, Head},
     receiver::Receiver,
     sender::{Kind, Sender},
     stamp::{Order, Schedule},
     stand::{self, Launched, Stand},
     tally::{Delays, Tally},
+    window::{self, Window},
 };
 use crate::{
     Error,
     arguments::Clusters,
     ends::End,
     mirrors::Mirror,
-    process,
+    process::{self, Usage},
     report::{median, number},
     say,
 };
@@ -254,34 +254,29 @@ async fn wait(
 /// How often it is looked whether the first record has come.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Sends as scheduled, measures the window, and waits for what is still on the way.
+/// Sends as scheduled, and says what that cost in the window.
 async fn run(
     sender: Sender,
     receiver: &mut Receiver,
     (stand, launched): (&Stand, Option<&Launched>),
     schedule: Schedule,
 ) -> Result<Cost, Error> {
-    let begin = clock::now() + Duration::from_millis(200);
-    let sending = tokio::task::spawn_blocking(move || sender.send(&schedule, begin));
-    let window = Duration::from_secs(schedule.seconds.into());
-    let opens = begin + Duration::from_secs(schedule.warm_up.into());
-    let usage = || launched.map(|launched| launched.running.usage()).transpose();
-    tokio::time::sleep_until(opens).await;
-    let before = (usage()?, stand.source.cpu(), stand.destination.cpu());
-    tokio::time::sleep_until(opens + window).await;
-    let after = (usage()?, stand.source.cpu(), stand.destination.cpu());
-    let resident = launched.map(|launched| process::resident_bytes(launched.running.id()));
-    sending.await.expect("invariant: sending does not panic")?;
-    arrive(receiver, clock::now() + FAREWELL).await?;
-    let percent = |before: Option<Duration>, after: Option<Duration>| {
-        Some(after?.saturating_sub(before?).as_secs_f64() / window.as_secs_f64() * 100.0)
+    let look = || {
+        let usage = launched.map(|launched| launched.running.usage()).transpose()?;
+        let resident = launched.map(|launched| process::resident_bytes(launched.running.id()));
+        Ok((usage, resident.transpose()?, stand.source.cpu(), stand.destination.cpu()))
     };
+    let Window { before, after, .. } = window::measure(sender, receiver, schedule, look).await?;
+    let percent = |before: Option<Duration>, after: Option<Duration>| {
+        before.zip(after).map(|pair| window::percent_of_a_core(pair, &schedule))
+    };
+    let cpu = |usage: Option<Usage>| usage.map(|usage| usage.cpu);
     Ok(Cost {
-        cpu_percent: before.0.zip(after.0).map(|pair| percent_of_a_core(pair, window)),
-        resident_mib: resident.transpose()?.map(mebibytes),
+        cpu_percent: percent(cpu(before.0), cpu(after.0)),
+        resident_mib: after.1.map(mebibytes),
         peak_mib: after.0.map(|usage| mebibytes(usage.peak_memory_bytes)),
-        source_cpu_percent: percent(before.1, after.1),
-        destination_cpu_percent: percent(before.2, after.2),
+        source_cpu_percent: percent(before.2, after.2),
+        destination_cpu_percent: percent(before.3, after.3),
     })
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use kmirror_client::{batch::Codec, clock};
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::{
     arguments::{LatencyArguments, Trickle},
@@ -15,11 +14,11 @@ use super::{
     stamp::{Order, Schedule},
     stand::{self, Launched, Stand},
     tally::{Delays, Tally, milliseconds},
+    window::{self, Window},
 };
 use crate::{
     Error, matrix,
     mirrors::Mirror,
-    process::Usage,
     report::{median, number},
     say,
 };
@@ -149,7 +148,8 @@ async fn turn(
     let sender = Sender::connect(&from.bootstrap, stand::partitions(&topic, count), kind).await?;
     let patience = Duration::from_secs(patience.into());
     open(&sender, (&mut receiver, count), (way, mirror.as_mut()), patience).await?;
-    let measured = run(sender, &mut receiver, mirror.as_ref(), schedule).await;
+    let usage = || mirror.as_ref().map(|mirror| mirror.running.usage()).transpose();
+    let measured = window::measure(sender, &mut receiver, schedule, usage).await;
     if let Some(Launched { mut running, .. }) = mirror {
         running.ended(0)?;
         running.end().await;
@@ -158,10 +158,12 @@ async fn turn(
     to.remove(&[topic.as_str().into()]).await?;
     // MirrorMaker 2 leaves topics that carry its name for the source.
     to.remove_named(&unique).await?;
-    let (mirror_cpu_percent, own) = measured?;
+    let Window { before, after, lateness } = measured?;
+    let pair = before.zip(after).map(|(before, after)| (before.cpu, after.cpu));
+    let mirror_cpu_percent = pair.map(|pair| window::percent_of_a_core(pair, &schedule));
     let delays = receiver.look()?.delays(schedule.window());
-    let outcome =
-        Outcome { way, round, delays, mirror_cpu_percent, sender_p99_ms: milliseconds(Some(own)) };
+    let sender_p99_ms = milliseconds(Some(lateness));
+    let outcome = Outcome { way, round, delays, mirror_cpu_percent, sender_p99_ms };
     say::progress(&outcome.title());
     Ok(outcome)
 }
@@ -192,44 +194,6 @@ async fn open(
 
 /// How often it is tried whether the way is open.
 const PROBE_EVERY: Duration = Duration::from_millis(200);
-
-/// Sends as scheduled and waits for what is still on the way. Gives the mirror's share of a core
-/// in the window, in percent, and how late the sender was.
-async fn run(
-    sender: Sender,
-    receiver: &mut Receiver,
-    mirror: Option<&Launched>,
-    schedule: Schedule,
-) -> Result<(Option<f64>, Duration), Error> {
-    let begin = clock::now() + Duration::from_millis(200);
-    let sending = tokio::task::spawn_blocking(move || sender.send(&schedule, begin));
-    let window = Duration::from_secs(schedule.seconds.into());
-    let opens = begin + Duration::from_secs(schedule.warm_up.into());
-    let usage = || mirror.map(|mirror| mirror.running.usage()).transpose();
-    tokio::time::sleep_until(opens).await;
-    let before = usage()?;
-    tokio::time::sleep_until(opens + window).await;
-    let percent = before.zip(usage()?).map(|pair| percent_of_a_core(pair, window));
-    let own = sending.await.expect("invariant: sending does not panic")?;
-    arrive(receiver, clock::now() + FAREWELL).await?;
-    Ok((percent, own))
-}
-
-/// How long records may still be on the way after the last was sent.
-pub(super) const FAREWELL: Duration = Duration::from_secs(30);
-
-/// Waits until everything has arrived; what has not by the deadline counts as missing.
-pub(super) async fn arrive(receiver: &mut Receiver, deadline: Instant) -> Result<(), Error> {
-    while !receiver.look()?.is_complete() && clock::now() < deadline {
-        clock::sleep(Duration::from_millis(50)).await;
-    }
-    Ok(())
-}
-
-/// What was used between the two, in percent of a core.
-pub(super) fn percent_of_a_core((before, after): (Usage, Usage), time: Duration) -> f64 {
-    after.cpu.saturating_sub(before.cpu).as_secs_f64() / time.as_secs_f64() * 100.0
-}
 
 impl Outcome {
     fn title(&self) -> String {

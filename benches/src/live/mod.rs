@@ -13,6 +13,7 @@
 //! | `tally` | what arrived when (pure) |
 //! | `sender`, `receiver` | both ends of the measured way, each in a thread of its own |
 //! | `stand` | the clusters and programs that a measurement needs |
+//! | `window` | what is measured while records are sent |
 //! | `pages` | Markdown and JSON |
 
 pub mod arguments;
@@ -26,3 +27,4 @@ mod sender;
 mod stamp;
 mod stand;
 mod tally;
+mod window;

@@ -60,14 +60,7 @@ pub(super) struct Failure {
 impl Failure {
     /// Says it at once, too.
     pub(super) fn new(name: String, error: &Error) -> Self {
-        say::chain(error);
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            text.push_str(&format!("\n  because: {error}"));
-            cause = error.source();
-        }
-        Self { name, error: text }
+        Self { name, error: say::failure(error) }
     }
 }
 

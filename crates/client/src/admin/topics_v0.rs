@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 
-use super::{NewTopic, Results, milliseconds};
+use super::{NewTopic, Results, milliseconds, outcome};
 use crate::connection::Connection;
 use crate::error::{Error, Subject};
 use crate::error_code::ErrorCode;
@@ -45,13 +45,11 @@ pub(super) async fn create(
         Error::broker(ApiKey::CreateTopics, Subject::Request, code)
     };
     let outcomes = read(answer).ok_or_else(unread)?;
-    let outcome = |(topic, code): (Arc<str>, ErrorCode)| {
-        let failed = |topic| Error::broker(ApiKey::CreateTopics, Subject::Topic(topic), code);
-        let outcome =
-            if code == ErrorCode::NONE { Ok(()) } else { Err(failed(Arc::clone(&topic))) };
-        (topic, outcome)
+    let told = |(topic, code): (Arc<str>, ErrorCode)| {
+        let subject = Subject::Topic(Arc::clone(&topic));
+        (topic, outcome(ApiKey::CreateTopics, subject, code.0, None))
     };
-    Ok(outcomes.into_iter().map(outcome).collect())
+    Ok(outcomes.into_iter().map(told).collect())
 }
 
 fn request(topics: &[NewTopic], timeout: Duration) -> Bytes {
