@@ -23,6 +23,7 @@ pub mod cluster;
 pub mod config;
 pub mod connection;
 pub mod consumer;
+mod crc;
 pub mod error;
 pub mod error_code;
 pub mod fetch;

@@ -15,6 +15,7 @@ use super::header::{Attributes, CRC_COVERED_FROM, Header, LEN, LENGTH_OVERHEAD};
 use super::passthrough::{self, LogAppendTime, Refusal};
 use super::patch::Shift;
 use super::records::{self, Records};
+use crate::crc;
 
 /// The producer's mark on a batch: what makes sending it twice harmless (KIP-98).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,7 +147,7 @@ impl Outgoing {
             ..header
         };
         let covered = &header.encode()[CRC_COVERED_FROM..];
-        header.crc = crc32c::crc32c_append(crc32c::crc32c(covered), &payload);
+        header.crc = crc::checksum_of_two(covered, &payload);
         Self { header, origin: Origin::of(&header), payload }
     }
 

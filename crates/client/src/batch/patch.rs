@@ -7,6 +7,7 @@
 //! its bytes, the new one does not match either, and the destination still finds out.
 
 use super::header::{CRC_COVERED_FROM, LEN};
+use crate::crc;
 
 /// The reflected CRC-32C polynomial (Castagnoli).
 const POLYNOMIAL: u32 = 0x82f6_3b78;
@@ -49,17 +50,12 @@ impl Shift {
     /// before the checksummed bytes does not matter.
     pub(super) fn patched(self, crc: u32, old: &[u8; LEN], new: &[u8; LEN]) -> u32 {
         debug_assert_eq!(old[PATCHED_UNTIL..], new[PATCHED_UNTIL..]);
-        let mut delta = [0; PATCHED_UNTIL - CRC_COVERED_FROM];
-        for (index, byte) in delta.iter_mut().enumerate() {
-            *byte = old[CRC_COVERED_FROM + index] ^ new[CRC_COVERED_FROM + index];
-        }
-        crc ^ multiply(remainder(&delta), self.0)
+        let covered = CRC_COVERED_FROM..PATCHED_UNTIL;
+        // What a CRC adds of its own depends on the length alone, so it falls out of the
+        // difference of two.
+        let delta = crc::checksum(&old[covered.clone()]) ^ crc::checksum(&new[covered]);
+        crc ^ multiply(delta, self.0)
     }
-}
-
-/// The bare remainder of `bytes`: no initial value, no final inversion.
-fn remainder(bytes: &[u8]) -> u32 {
-    !crc32c::crc32c_append(!0, bytes)
 }
 
 /// `a * b` modulo the polynomial, in reflected representation. Without branches, so that it

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::Batch;
 use super::header::{CRC_COVERED_FROM, Header, LEN, LENGTH_OVERHEAD, MAGIC, MAGIC_AT};
 use super::legacy::{self, MessageSet};
+use crate::crc;
 
 /// What a Fetch response is made of.
 #[derive(Debug, Clone)]
@@ -254,7 +255,7 @@ pub(super) fn frame(bytes: &[u8]) -> Result<Framed, Error> {
 /// Checks the v2 batch that `bytes` are, all of them.
 pub(super) fn verify(bytes: Bytes) -> Result<Batch, Error> {
     let header = Header::parse(&bytes).expect("invariant: the frame is as long as a header");
-    let computed = crc32c::crc32c(&bytes[CRC_COVERED_FROM..]);
+    let computed = crc::checksum(&bytes[CRC_COVERED_FROM..]);
     let offset = header.base_offset;
     if computed != header.crc {
         return Err(Error::Checksum { offset, stored: header.crc, computed });

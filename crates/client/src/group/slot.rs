@@ -23,6 +23,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::crc;
+
 /// How many processes of one host may hold a slot in one group.
 pub const SLOTS_MAX: u32 = 256;
 
@@ -111,9 +113,9 @@ fn take_in(directory: &Path, place: Place<'_>, host: &str) -> Result<Slot, Error
         make_private(directory).map_err(unusable)?;
     }
     let real = fs::canonicalize(directory).map_err(unusable)?;
-    let digest = crc32c::crc32c(real.as_os_str().as_encoded_bytes());
+    let digest = crc::checksum(real.as_os_str().as_encoded_bytes());
     let key = format!("{}\0{}", place.group_id, place.cluster_id.unwrap_or_default());
-    let (group, key) = (legal(place.group_id), crc32c::crc32c(key.as_bytes()));
+    let (group, key) = (legal(place.group_id), crc::checksum(key.as_bytes()));
     for number in 0..SLOTS_MAX {
         let path = real.join(format!("{group}-{key:08x}-{number}.lock"));
         if let Some(lock) = try_lock(&path).map_err(unusable)? {
@@ -201,7 +203,7 @@ fn legal(text: &str) -> String {
         return text.to_owned();
     }
     let kept: String = text.chars().filter(|c| allowed(*c)).take(PART_BYTES_MAX - 9).collect();
-    format!("{kept}.{:08x}", crc32c::crc32c(text.as_bytes()))
+    format!("{kept}.{:08x}", crc::checksum(text.as_bytes()))
 }
 
 #[cfg(test)]
