@@ -2,7 +2,7 @@
 //! per source partition); the supervisor reads all cells into an immutable [`Status`] now and then.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kmirror_client::{Client, TopicPartition, clock};
@@ -35,7 +35,7 @@ pub struct Status {
     /// Every topic that matches.
     pub topics: Vec<Topic>,
     /// Every source partition this process owns or owned until it halted.
-    pub partitions: Vec<Partition>,
+    pub partitions: Vec<Arc<Partition>>,
     /// Errors by kind since the start.
     pub errors: BTreeMap<String, u64>,
 }
@@ -191,14 +191,15 @@ pub struct Partition {
     pub paths: Vec<Batches>,
 }
 
-/// The live figures of one source partition. Written by its stream, read by the supervisor.
+/// The live figures of one source partition. Written by its stream, read by the supervisor: of
+/// thousands few have changed since the last time, and only those are gone through.
 #[derive(Debug)]
 pub struct Cell {
     partition: TopicPartition,
     stream: usize,
-    pub(crate) next_offset: AtomicI64,
-    pub(crate) committed_offset: AtomicI64,
-    pub(crate) high_watermark: AtomicI64,
+    next_offset: AtomicI64,
+    committed_offset: AtomicI64,
+    high_watermark: AtomicI64,
     /// Timestamp of the newest acknowledged record, milliseconds since 1970; -1 none.
     newest_unix_ms: AtomicI64,
     fetched_bytes: Counter,
@@ -210,6 +211,11 @@ pub struct Cell {
     ways: Vec<(AtomicU64, Counter)>,
     sums: Arc<Sums>,
     state: Mutex<Shown>,
+    /// Set after every change, taken before a reading: a change that a reading misses is in the
+    /// next one.
+    is_changed: AtomicBool,
+    /// What was read last. Only the supervisor takes this lock.
+    seen: Mutex<Option<Arc<Partition>>>,
 }
 
 /// The gauges of a partition, which the supervisor sets.
@@ -241,9 +247,28 @@ struct Sums {
     bytes: AtomicU64,
     records: AtomicU64,
     batches: AtomicU64,
+    ways: [AtomicU64; Way::ALL.len()],
 }
 
 impl Cell {
+    /// Everything before this source offset is acknowledged.
+    pub(crate) fn set_next_offset(&self, offset: i64) {
+        self.next_offset.store(offset, Ordering::Relaxed);
+        self.changed();
+    }
+
+    /// This position was committed.
+    pub(crate) fn set_committed_offset(&self, offset: i64) {
+        self.committed_offset.store(offset, Ordering::Relaxed);
+        self.changed();
+    }
+
+    /// The source said where its log ends.
+    pub(crate) fn set_high_watermark(&self, offset: i64) {
+        self.high_watermark.store(offset, Ordering::Relaxed);
+        self.changed();
+    }
+
     /// Counts what the source gave.
     pub(crate) fn fetched(&self, bytes: u64, records: u64) {
         self.fetched_bytes.inc_by(bytes);
@@ -259,6 +284,7 @@ impl Cell {
         self.sums.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.sums.records.fetch_add(records, Ordering::Relaxed);
         self.sums.batches.fetch_add(1, Ordering::Relaxed);
+        self.changed();
     }
 
     /// Counts a batch made.
@@ -266,27 +292,25 @@ impl Cell {
         let (own, shared) = &self.ways[way as usize];
         own.fetch_add(1, Ordering::Relaxed);
         shared.inc();
+        self.sums.ways[way as usize].fetch_add(1, Ordering::Relaxed);
+        self.changed();
     }
 
     /// Says what the partition does now.
     pub(crate) fn set_state(&self, state: State, why: Option<String>) {
-        *self.shown() = Shown { state, why, ..Shown::default() };
+        self.show(Shown { state, why, ..Shown::default() });
     }
 
     /// Says that the source does not let the partition be read; it is tried again.
     pub(crate) fn deny(&self, why: String) {
         let state = State::Retrying;
-        *self.shown() = Shown { state, why: Some(why), is_denied: true, ..Shown::default() };
+        self.show(Shown { state, why: Some(why), is_denied: true, ..Shown::default() });
     }
 
     /// Says that the partition stopped.
     pub(crate) fn halt(&self, halt: Halt) {
-        *self.shown() = Shown {
-            state: State::Halted,
-            why: Some(halt.to_string()),
-            halt: Some(halt),
-            ..Shown::default()
-        };
+        let why = Some(halt.to_string());
+        self.show(Shown { state: State::Halted, why, halt: Some(halt), ..Shown::default() });
     }
 
     /// What the partition does.
@@ -294,11 +318,29 @@ impl Cell {
         self.shown().state
     }
 
+    fn show(&self, shown: Shown) {
+        *self.shown() = shown;
+        self.changed();
+    }
+
+    fn changed(&self) {
+        self.is_changed.store(true, Ordering::Release);
+    }
+
     fn shown(&self) -> MutexGuard<'_, Shown> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads it, and brings its gauges up to date.
+    /// Reads it, and brings its gauges up to date. What lags grows older by itself.
+    fn read(&self, now_unix_ms: i64) -> Arc<Partition> {
+        let is_changed = self.is_changed.swap(false, Ordering::Acquire);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*seen {
+            Some(partition) if !is_changed && partition.lag_records == 0 => Arc::clone(partition),
+            _ => Arc::clone(seen.insert(Arc::new(self.snapshot(now_unix_ms)))),
+        }
+    }
+
     fn snapshot(&self, now_unix_ms: i64) -> Partition {
         let Shown { state, why, .. } = self.shown().clone();
         let next_offset = self.next_offset.load(Ordering::Relaxed);
@@ -340,7 +382,6 @@ pub struct Board {
 #[derive(Debug, Default)]
 struct Inner {
     cells: BTreeMap<TopicPartition, Arc<Cell>>,
-    gone_ways: Vec<u64>,
     errors: BTreeMap<&'static str, u64>,
     skipped: u64,
 }
@@ -386,11 +427,10 @@ impl Board {
             ways: Way::ALL.iter().map(way).collect(),
             sums: Arc::clone(&self.sums),
             state: Mutex::default(),
+            is_changed: AtomicBool::new(true),
+            seen: Mutex::default(),
         });
-        let mut inner = self.inner();
-        if let Some(old) = inner.cells.insert(partition.clone(), Arc::clone(&cell)) {
-            inner.retire(&old);
-        }
+        self.inner().cells.insert(partition.clone(), Arc::clone(&cell));
         cell
     }
 
@@ -400,7 +440,6 @@ impl Board {
         let current = inner.cells.get(&cell.partition);
         if current.is_some_and(|current| Arc::ptr_eq(current, cell)) {
             inner.cells.remove(&cell.partition);
-            inner.retire(cell);
             let number = cell.partition.partition.to_string();
             self.metrics.forget_gauges([&*cell.partition.topic, &number]);
         }
@@ -448,29 +487,22 @@ impl Board {
     pub(crate) fn read(&self) -> Reading {
         let now = clock::unix_ms();
         let inner = self.inner();
-        let partitions: Vec<Partition> =
-            inner.cells.values().map(|cell| cell.snapshot(now)).collect();
+        let partitions: Vec<Arc<Partition>> =
+            inner.cells.values().map(|cell| cell.read(now)).collect();
         let mut totals = Totals {
             bytes: self.sums.bytes.load(Ordering::Relaxed),
             records: self.sums.records.load(Ordering::Relaxed),
             batches: self.sums.batches.load(Ordering::Relaxed),
+            paths: paths(self.sums.ways.iter().map(|made| made.load(Ordering::Relaxed))),
             skipped_records: inner.skipped,
             ..Totals::default()
         };
-        let mut ways = inner.gone_ways.clone();
-        ways.resize(Way::ALL.len(), 0);
-        for cell in inner.cells.values() {
-            for (sum, (own, _)) in ways.iter_mut().zip(&cell.ways) {
-                *sum += own.load(Ordering::Relaxed);
-            }
-        }
         let errors =
             inner.errors.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
         drop(inner);
         for partition in &partitions {
             totals.lag_records += partition.lag_records;
         }
-        totals.paths = paths(ways.into_iter());
         self.publish(&partitions);
         Reading { partitions, totals, errors }
     }
@@ -485,7 +517,7 @@ impl Board {
         gauge(Metric::MemoryPeak, memory.peak_bytes);
     }
 
-    fn publish(&self, partitions: &[Partition]) {
+    fn publish(&self, partitions: &[Arc<Partition>]) {
         let mut states = BTreeMap::new();
         for partition in partitions {
             *states.entry(partition.state).or_insert(0_i64) += 1;
@@ -501,19 +533,10 @@ impl Board {
     }
 }
 
-impl Inner {
-    fn retire(&mut self, cell: &Cell) {
-        self.gone_ways.resize(Way::ALL.len(), 0);
-        for (sum, (own, _)) in self.gone_ways.iter_mut().zip(&cell.ways) {
-            *sum += own.load(Ordering::Relaxed);
-        }
-    }
-}
-
 /// The board at one moment.
 #[derive(Debug)]
 pub(crate) struct Reading {
-    pub(crate) partitions: Vec<Partition>,
+    pub(crate) partitions: Vec<Arc<Partition>>,
     pub(crate) totals: Totals,
     pub(crate) errors: BTreeMap<String, u64>,
 }
@@ -565,8 +588,8 @@ mod tests {
         let board = board();
         let cell = board.begin(&TopicPartition::new("orders", 3), 0);
         cell.set_state(State::Running, None);
-        cell.next_offset.store(90, Ordering::Relaxed);
-        cell.high_watermark.store(100, Ordering::Relaxed);
+        cell.set_next_offset(90);
+        cell.set_high_watermark(100);
         cell.made(Way::Whole);
         cell.made(Way::Gaps);
         cell.acknowledged(2048, 10, clock::unix_ms() - 5_000);
@@ -577,6 +600,40 @@ mod tests {
         let names: Vec<_> = partition.paths.iter().map(|made| (made.path, made.reason)).collect();
         assert_eq!(names, [("passthrough", "whole"), ("rebuild", "gaps")]);
         assert!(board.metrics().text().contains("kmirror_commit_lag_records{"));
+    }
+
+    #[test]
+    fn a_reading_shares_what_has_not_changed_and_misses_no_change() {
+        let board = board();
+        let changes: [fn(&Cell); 6] = [
+            |cell| cell.set_high_watermark(1),
+            |cell| cell.set_next_offset(1),
+            |cell| cell.set_committed_offset(1),
+            |cell| cell.made(Way::Whole),
+            |cell| cell.acknowledged(100, 1, 0),
+            |cell| cell.set_state(State::Running, None),
+        ];
+        let cell = board.begin(&TopicPartition::new("orders", 3), 0);
+        let mut before = board.read().partitions.remove(0);
+        for change in changes {
+            change(&cell);
+            let after = board.read().partitions.remove(0);
+            assert_ne!(format!("{before:?}"), format!("{after:?}"));
+            let again = board.read().partitions.remove(0);
+            assert!(Arc::ptr_eq(&again, &after) || after.lag_records > 0);
+            before = after;
+        }
+    }
+
+    #[test]
+    fn what_lags_grows_older_without_a_change() {
+        let board = board();
+        let cell = board.begin(&TopicPartition::new("orders", 3), 0);
+        cell.acknowledged(100, 1, clock::unix_ms() - 5_000);
+        cell.set_high_watermark(10);
+        let before = board.read().partitions[0].lag_seconds;
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert!(board.read().partitions[0].lag_seconds > before);
     }
 
     #[test]

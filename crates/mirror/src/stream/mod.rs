@@ -18,7 +18,6 @@ mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
@@ -332,7 +331,7 @@ impl Stream {
         if std::mem::take(&mut owned.is_source_troubled) {
             owned.cell().set_state(State::Running, None);
         }
-        owned.cell().high_watermark.store(fetched.high_watermark, Ordering::Relaxed);
+        owned.cell().set_high_watermark(fetched.high_watermark);
         owned.leader_epoch = fetched.leader_epoch.or(owned.leader_epoch);
         let bytes: usize = fetched.entries.iter().map(Entry::len_bytes).sum();
         let stretch = Stretch {
@@ -358,7 +357,7 @@ impl Stream {
                 }
             }
         }
-        owned.cell().next_offset.store(owned.tracker.position(), Ordering::Relaxed);
+        owned.cell().set_next_offset(owned.tracker.position());
         touched.into_iter().for_each(|lane| self.produce.pump(lane));
         let partition = fetched.partition;
         self.account_skipped(&partition, &routed.skipped);

@@ -2,7 +2,6 @@
 //! read.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use kmirror_client::TopicPartition;
 use kmirror_client::batch::Codec;
@@ -142,8 +141,8 @@ impl Owned {
         self.leader_epoch = start.leader_epoch;
         self.start = Some(start);
         self.end_at_start = end_at_start;
-        self.cell().next_offset.store(start.next_offset, Ordering::Relaxed);
-        self.cell().high_watermark.store(end_at_start, Ordering::Relaxed);
+        self.cell().set_next_offset(start.next_offset);
+        self.cell().set_high_watermark(end_at_start);
     }
 
     /// Takes a new plan for its topic. Mappings that are missing for now leave an older one in

@@ -56,7 +56,7 @@ impl Stream {
             return;
         }
         let cell = owned.cell();
-        cell.next_offset.store(owned.tracker.position(), Ordering::Relaxed);
+        cell.set_next_offset(owned.tracker.position());
         if owned.phase == Phase::Flowing && cell.state() == State::Retrying {
             cell.set_state(State::Running, None);
         }
@@ -143,7 +143,7 @@ impl Stream {
             self.produce.forget(&life);
         }
         let Some(owned) = self.owned.get(partition) else { return };
-        owned.cell().next_offset.store(owned.tracker.position(), Ordering::Relaxed);
+        owned.cell().set_next_offset(owned.tracker.position());
         self.fetch.begin(partition, Position::at(from));
     }
 
@@ -268,7 +268,7 @@ impl Stream {
         for (partition, position) in &written.positions {
             if let Some(owned) = self.owned.get_mut(partition) {
                 owned.committed = Some(position.next_offset);
-                owned.cell().committed_offset.store(position.next_offset, Ordering::Relaxed);
+                owned.cell().set_committed_offset(position.next_offset);
             }
         }
         match written.failure {
