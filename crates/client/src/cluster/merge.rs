@@ -45,10 +45,13 @@ pub(super) fn next_view(old: &View, response: &MetadataResponse) -> View {
     }
 }
 
-fn next_topic(old: &View, topic: &MetadataResponseTopic) -> Option<Topic> {
+fn next_topic(old: &View, topic: &MetadataResponseTopic) -> Option<Arc<Topic>> {
     let name = topic.name.as_ref()?.0.as_str();
     let id = Some(topic.topic_id).filter(|id| !id.is_nil());
     let before = old.topics.get(name).filter(|before| before.id == id);
+    if let Some(before) = before.filter(|before| is_unchanged(before, topic)) {
+        return Some(Arc::clone(before));
+    }
     let partitions: BTreeMap<i32, Partition> = topic
         .partitions
         .iter()
@@ -60,13 +63,36 @@ fn next_topic(old: &View, topic: &MetadataResponseTopic) -> Option<Topic> {
             (new.index, kept.cloned().unwrap_or(new))
         })
         .collect();
-    Some(Topic {
+    Some(Arc::new(Topic {
         name: before.map_or_else(|| name.into(), |before| Arc::clone(&before.name)),
         id,
         is_internal: topic.is_internal,
         error: ErrorCode(topic.error_code),
         partitions,
-    })
+    }))
+}
+
+/// Whether an answer says what is known already, as it does of most topics most of the time.
+fn is_unchanged(before: &Topic, topic: &MetadataResponseTopic) -> bool {
+    let is_known = |partition: &MetadataResponsePartition| {
+        let before = before.partitions.get(&partition.partition_index);
+        before.is_some_and(|before| is_as(before, partition))
+    };
+    before.is_internal == topic.is_internal
+        && before.error.0 == topic.error_code
+        && before.partitions.len() == topic.partitions.len()
+        && topic.partitions.iter().all(is_known)
+}
+
+fn is_as(before: &Partition, partition: &MetadataResponsePartition) -> bool {
+    let are_same = |before: &[BrokerId], nodes: &[kafka_protocol::messages::BrokerId]| {
+        before.iter().map(|id| id.0).eq(nodes.iter().map(|node| node.0))
+    };
+    before.leader == broker_id(partition.leader_id.0)
+        && before.leader_epoch == partition.leader_epoch
+        && before.error.0 == partition.error_code
+        && are_same(&before.replicas, &partition.replica_nodes)
+        && are_same(&before.in_sync, &partition.isr_nodes)
 }
 
 fn read_partition(partition: &MetadataResponsePartition) -> Partition {
@@ -118,6 +144,34 @@ mod tests {
         let newer = next_view(&stale, &answer(2, 6));
         assert_eq!(leader(&newer), Some((BrokerId(2), 6)));
         assert_eq!(newer.generation, Generation(3));
+    }
+
+    #[test]
+    fn views_share_a_topic_until_anything_about_it_changes() {
+        let with = |change: fn(&mut MetadataResponseTopic)| {
+            let mut answer = answer(1, 5);
+            change(&mut answer.topics[0]);
+            answer
+        };
+        let first = next_view(&View::default(), &answer(1, 5));
+        let same = next_view(&first, &answer(1, 5));
+        assert!(Arc::ptr_eq(&first.topics["orders"], &same.topics["orders"]));
+        assert_eq!(same.generation, Generation(2));
+        let changes: [fn(&mut MetadataResponseTopic); 7] = [
+            |topic| topic.partitions[0].leader_id = 2.into(),
+            |topic| topic.partitions[0].leader_epoch = 6,
+            |topic| topic.partitions[0].error_code = 5,
+            |topic| topic.partitions[0].isr_nodes = vec![1.into()],
+            |topic| topic.partitions[0].replica_nodes = vec![1.into()],
+            |topic| {
+                topic.partitions.push(MetadataResponsePartition::default().with_partition_index(1))
+            },
+            |topic| topic.error_code = 29,
+        ];
+        for change in changes {
+            let next = next_view(&first, &with(change));
+            assert_ne!(first.topics["orders"], next.topics["orders"]);
+        }
     }
 
     #[test]

@@ -29,7 +29,8 @@ pub struct View {
     /// The controller, where one is known.
     pub controller: Option<BrokerId>,
     pub(crate) brokers: BTreeMap<BrokerId, BrokerInfo>,
-    pub(crate) topics: BTreeMap<Arc<str>, Topic>,
+    /// Views share the topics that have not changed.
+    pub(crate) topics: BTreeMap<Arc<str>, Arc<Topic>>,
 }
 
 /// A broker as the metadata show it.
@@ -88,12 +89,12 @@ impl View {
 
     /// The topics asked for, by name, those with an error included.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
-        self.topics.values()
+        self.topics.values().map(|topic| &**topic)
     }
 
     /// One topic; `None` if nobody asked for it or it does not exist.
     pub fn topic(&self, name: &str) -> Option<&Topic> {
-        self.topics.get(name)
+        self.topics.get(name).map(|topic| &**topic)
     }
 
     /// One partition.
