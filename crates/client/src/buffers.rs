@@ -1,6 +1,6 @@
-//! Memory for large answers, used again rather than asked of the system for every answer: a block
-//! of several MiB is mapped, faulted in page by page and unmapped again each time otherwise. Owned
-//! by a [`Budget`](crate::budget::Budget).
+//! Memory for answers, and for batches made of them, used again rather than asked of the system
+//! each time: a block of several MiB is mapped, faulted in page by page and unmapped again each
+//! time otherwise. Owned by a [`Budget`](crate::budget::Budget).
 //!
 //! A [`Buffer`] is filled and becomes [`Bytes`]; when the last slice of them is dropped, wherever
 //! that is, the memory comes back here.
@@ -8,6 +8,7 @@
 //! Always true:
 //! - what is kept idle and what is in use are together no more than the limit; only what is in use
 //!   may be more, and then nothing is kept;
+//! - what is in use is counted whatever its size, what is small is not kept;
 //! - a buffer that is used again is at most a quarter larger than what it is taken for;
 //! - memory is never zeroed, and nobody reads what he has not written.
 //!
@@ -73,17 +74,14 @@ impl Buffers {
     pub(crate) fn take(&self, bytes: usize) -> Buffer {
         let mut kept = self.store.kept();
         kept.drop_stale(clock::now());
-        if bytes < LARGE_BYTES_MIN {
-            return Buffer::new(bytes);
-        }
         let memory = kept.find(bytes).unwrap_or_else(|| {
             let room = rounded(bytes);
-            let others = kept.used_bytes + room;
-            kept.drop_down_to(self.store.limit.saturating_sub(others));
+            self.store.make_room(&mut kept, room);
             Vec::with_capacity(room)
         });
-        kept.used_bytes += memory.capacity();
-        Buffer { memory, store: Some(Arc::clone(&self.store)) }
+        let counted = memory.capacity();
+        kept.used_bytes += counted;
+        Buffer { memory, counted, store: Some(Arc::clone(&self.store)) }
     }
 }
 
@@ -102,11 +100,27 @@ impl Store {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn give_back(&self, mut memory: Vec<u8>) {
+    /// Drops what is idle as far as it takes to use `bytes` more.
+    fn make_room(&self, kept: &mut Kept, bytes: usize) {
+        let others = kept.used_bytes + bytes;
+        kept.drop_down_to(self.limit.saturating_sub(others));
+    }
+
+    /// Memory that was `counted` as in use has grown.
+    fn recount(&self, counted: usize, bytes: usize) {
+        let mut kept = self.kept();
+        kept.used_bytes -= counted;
+        self.make_room(&mut kept, bytes);
+        kept.used_bytes += bytes;
+    }
+
+    fn give_back(&self, mut memory: Vec<u8>, counted: usize) {
         memory.clear();
         let mut kept = self.kept();
-        kept.used_bytes -= memory.capacity();
-        if memory.capacity() > self.limit.saturating_sub(kept.used_bytes + kept.idle_bytes) {
+        kept.used_bytes -= counted;
+        let bytes = memory.capacity();
+        let room = self.limit.saturating_sub(kept.used_bytes + kept.idle_bytes);
+        if bytes < LARGE_BYTES_MIN || bytes > room {
             return;
         }
         if kept.idle.len() == IDLE_MAX {
@@ -121,6 +135,9 @@ impl Kept {
     /// The smallest idle buffer that has room for `bytes` and is not much larger; of equals the one
     /// used last, which the processor's caches may still hold.
     fn find(&mut self, bytes: usize) -> Option<Vec<u8>> {
+        if bytes < LARGE_BYTES_MIN {
+            return None;
+        }
         let fits = bytes..=bytes.saturating_add(bytes / 4);
         let fitting = self.idle.iter().enumerate().rev();
         let fitting = fitting.filter(|(_, idle)| fits.contains(&idle.memory.capacity()));
@@ -149,31 +166,47 @@ impl Kept {
     }
 }
 
-/// A little more than `bytes`, so that answers of nearly one size can share a buffer.
+/// A little more than `bytes` if they are many, so that answers of nearly one size can share a
+/// buffer.
 fn rounded(bytes: usize) -> usize {
+    if bytes < LARGE_BYTES_MIN {
+        return bytes;
+    }
     bytes.checked_next_multiple_of(ROUNDED_TO).unwrap_or(bytes)
 }
 
 /// Memory to be filled, which returns to where it came from.
 pub(crate) struct Buffer {
     memory: Vec<u8>,
+    /// What the store counts as in use for it.
+    counted: usize,
     store: Option<Arc<Store>>,
 }
 
 impl Buffer {
     /// A buffer that belongs to no store.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { memory: Vec::with_capacity(bytes), store: None }
+        Self { memory: Vec::with_capacity(bytes), counted: 0, store: None }
     }
 
-    /// Where the bytes are written; to be given no more than was asked for.
+    /// Where the bytes are written. Given more than was asked for, it grows and is counted anew
+    /// when it is done.
     pub(crate) fn memory(&mut self) -> &mut Vec<u8> {
         &mut self.memory
     }
 
+    /// Bytes written.
+    pub(crate) fn len(&self) -> usize {
+        self.memory.len()
+    }
+
     /// What was written, which can be sliced and shared without copying.
     pub(crate) fn freeze(mut self) -> Bytes {
-        if self.store.is_some() {
+        if let Some(store) = &self.store {
+            let bytes = self.memory.capacity();
+            if bytes != self.counted {
+                store.recount(std::mem::replace(&mut self.counted, bytes), bytes);
+            }
             return Bytes::from_owner(self);
         }
         Bytes::from(std::mem::take(&mut self.memory))
@@ -186,10 +219,16 @@ impl AsRef<[u8]> for Buffer {
     }
 }
 
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer").field("bytes", &self.memory.len()).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(store) = self.store.take() {
-            store.give_back(std::mem::take(&mut self.memory));
+            store.give_back(std::mem::take(&mut self.memory), self.counted);
         }
     }
 }
@@ -249,8 +288,21 @@ mod tests {
         assert_eq!(idle(&buffers), (1, 16 * MIB));
         drop(five);
         let tiny = filled(&buffers, 1000);
-        assert_eq!(total(&buffers), 16 * MIB + 5 * MIB, "what is small is not kept");
+        assert_eq!(total(&buffers), 21 * MIB + 1000);
         drop(tiny);
+        assert_eq!(total(&buffers), 21 * MIB, "what is small is not kept");
+    }
+
+    #[test]
+    fn a_buffer_that_grew_is_counted_as_it_is() {
+        let buffers = Buffers::new(4 * MIB);
+        drop(filled(&buffers, MIB));
+        let mut buffer = buffers.take(10);
+        buffer.memory().resize(6 * MIB, 1);
+        let bytes = buffer.freeze();
+        assert_eq!(total(&buffers), 6 * MIB, "what was idle had to go");
+        drop(bytes);
+        assert_eq!(total(&buffers), 6 * MIB, "it is kept as large as it is");
     }
 
     #[test]
@@ -295,12 +347,12 @@ mod tests {
                     let buffer = buffers.take(bytes);
                     prop_assert!(buffer.memory.capacity() >= bytes);
                     prop_assert!(buffer.memory.capacity() <= bytes + bytes / 4);
+                    prop_assert_eq!(buffer.counted, buffer.memory.capacity());
                     taken.push(buffer);
                 } else {
                     drop(taken.swap_remove(place % taken.len()));
                 }
-                let used: usize = taken.iter().filter(|buffer| buffer.store.is_some())
-                    .map(|buffer| buffer.memory.capacity()).sum();
+                let used: usize = taken.iter().map(|buffer| buffer.counted).sum();
                 prop_assert_eq!(buffers.store.kept().used_bytes, used);
                 prop_assert!(total(&buffers) <= used.max(18 * MIB));
                 prop_assert!(idle(&buffers).0 <= IDLE_MAX);

@@ -25,6 +25,7 @@ use crate::shutdown::{Phase, Shutdown, Trigger};
 use crate::stage::assign::Assign;
 use crate::stage::fetch::Fetch;
 use crate::stage::produce::{Produce, Refusals};
+use crate::stage::route::Router;
 use crate::status::Board;
 use crate::stream::{Parts, Stream, Unfinished};
 
@@ -212,8 +213,9 @@ async fn assemble(
         index,
         plans,
         assign,
+        router: Router::new(&budget),
+        produce: Produce::new((producer, refusals), config.clone(), board.clone(), &budget),
         fetch: Fetch::new(source.clone(), &config, index, budget),
-        produce: Produce::new((producer, refusals), Arc::clone(&config), Arc::clone(&board)),
         keeper,
         reader,
         source,

@@ -3,6 +3,7 @@
 
 use kmirror_client::batch::passthrough::LogAppendTime;
 use kmirror_client::batch::{Entry, Outgoing};
+use kmirror_client::budget::Budget;
 
 use crate::policy::partitioning::Mapping;
 use crate::stage::route::{Plan, Router, Stretch};
@@ -24,10 +25,12 @@ impl Routing {
             append_time: LogAppendTime::Refuse,
             null_key: None,
             codec: None,
+            small_batch_bytes: 32 << 10,
             batch_bytes: 900 << 10,
             batch_bytes_max: 1 << 20,
         };
-        Self { router: Router::new(), plan }
+        let budget = Budget::new(64 << 20);
+        Self { router: Router::new(&budget), plan }
     }
 
     /// Routes `entries`, all of them from the first record on: the destination partitions and

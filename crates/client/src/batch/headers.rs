@@ -5,8 +5,6 @@
 //! been walked once and are always well formed. Keys are bytes: producers that are not Java
 //! write keys that are not UTF-8, and a mirror has to keep them.
 
-use bytes::BytesMut;
-
 use super::varint::{Malformed, Reader, put_nullable, put_varlong, varlong_len};
 
 /// One header of a record.
@@ -78,7 +76,7 @@ impl<'a> Headers<'a> {
 
     /// Appends the count and the headers.
     #[inline]
-    pub(super) fn write(&self, out: &mut BytesMut) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         put_varlong(out, i64::from(self.count));
         if !self.encoded.is_empty() {
             out.extend_from_slice(self.encoded);
@@ -133,7 +131,7 @@ impl<'a> Iterator for Iter<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct HeadersBuffer {
     count: u32,
-    encoded: BytesMut,
+    encoded: Vec<u8>,
 }
 
 impl HeadersBuffer {

@@ -5,14 +5,14 @@
 //! timestamp as base, the greatest as maximum. Keys, values, headers and timestamps come out as
 //! they went in; offsets and record attributes do not, for the destination sets its own.
 
-use bytes::{Bytes, BytesMut};
-
 use super::compression::{Codec, Compressor, Decompressor, Levels};
 use super::header::LEN;
 use super::outgoing::Outgoing;
 use super::records::{self, Record};
 use super::renumber::{Numbering, RawRecords};
-use super::varint::{Head, take_bytes, varlong_len};
+use super::varint::{Head, varlong_len};
+use crate::budget::Budget;
+use crate::buffers::{Buffer, Buffers};
 
 /// Bytes of records in one batch at most, uncompressed. No topic takes a batch of that size;
 /// the limit is there so that no length field can overflow.
@@ -61,7 +61,8 @@ impl Error {
 pub struct Builder {
     codec: Codec,
     numbering: Numbering,
-    body: BytesMut,
+    memory: Buffers,
+    body: Buffer,
     /// Bytes of records the last batch had: what the next one's buffer starts with.
     body_bytes_last: usize,
     /// Compressed bytes for each byte of records, as the last batches had it.
@@ -75,10 +76,19 @@ impl Builder {
         Self {
             codec,
             numbering: Numbering::default(),
-            body: BytesMut::new(),
+            memory: Buffers::new(0),
+            body: Buffer::new(0),
             body_bytes_last: 0,
             ratio: 1.0,
         }
+    }
+
+    /// Takes the memory of its batches from where that of fetched answers comes from: what the two
+    /// keep to be used again is then within the budget's limit together.
+    #[must_use]
+    pub fn within(mut self, budget: &Budget) -> Self {
+        self.memory = budget.buffers().clone();
+        self
     }
 
     /// The codec of its batches.
@@ -105,9 +115,9 @@ impl Builder {
         let body_len = record.body_len(timestamp_delta, offset_delta);
         self.check_room(varlong_len(body_len as i64) + body_len)?;
         if self.numbering.count() == 0 {
-            self.body.reserve(self.body_bytes_last + Head::ROOM);
+            self.begin(self.body_bytes_last);
         }
-        record.write(&mut self.body, body_len, timestamp_delta, offset_delta);
+        record.write(self.body.memory(), body_len, timestamp_delta, offset_delta);
         self.numbering = numbering;
         Ok(())
     }
@@ -125,13 +135,15 @@ impl Builder {
         let body = batch.body(decompressor)?;
         let mut records = RawRecords::new(batch.header(), body);
         let (numbering, len) = (self.numbering, self.body.len());
-        let is_first = numbering.count() == 0;
-        let wanted = if is_first { body.len().max(self.body_bytes_last) } else { body.len() };
-        self.body.reserve(wanted.min(BODY_BYTES_MAX) + Head::ROOM);
+        if numbering.count() == 0 {
+            self.begin(body.len().max(self.body_bytes_last).min(BODY_BYTES_MAX));
+        } else {
+            self.body.memory().reserve(body.len().min(BODY_BYTES_MAX) + Head::ROOM);
+        }
         let result = self.append_raw(&mut records, usize::MAX);
         if result.is_err() {
             self.numbering = numbering;
-            self.body.truncate(len);
+            self.body.memory().truncate(len);
         }
         result
     }
@@ -145,9 +157,17 @@ impl Builder {
         for _ in 0..count {
             let Some(record) = records.next()? else { break };
             self.check_room(record.len + DELTAS_GROWTH_MAX)?;
-            record.write(&mut self.numbering, &mut self.body);
+            record.write(&mut self.numbering, self.body.memory());
         }
         Ok(())
+    }
+
+    /// Makes room for the first records of a batch that will be about as large as that.
+    fn begin(&mut self, bytes: usize) {
+        let bytes = bytes + Head::ROOM;
+        if self.body.memory().capacity() < bytes {
+            self.body = self.memory.take(bytes);
+        }
     }
 
     fn check_room(&self, len: usize) -> Result<(), Error> {
@@ -189,16 +209,13 @@ impl Builder {
             return None;
         }
         self.body_bytes_last = self.body.len();
+        let body = std::mem::replace(&mut self.body, Buffer::new(0));
         let payload = match self.codec {
-            // The buffer itself: it is given away and another one grows in its place.
-            Codec::None => take_bytes(&mut self.body),
-            // One copy of the compressed bytes, so that the buffers stay here and the batch
-            // holds no more memory than it has bytes.
+            Codec::None => self.fitted(body).freeze(),
             codec => {
-                let payload = Bytes::copy_from_slice(compressor.compress(codec, &self.body));
-                self.learn(payload.len());
-                self.body.clear();
-                payload
+                let compressed = compressor.compress(codec, body.as_ref());
+                self.learn(compressed.len(), body.len());
+                self.copied(compressed).freeze()
             }
         };
         Some(Outgoing::assemble(numbering.header(self.codec), payload))
@@ -207,13 +224,25 @@ impl Builder {
     /// Drops the records added since the last batch.
     pub fn clear(&mut self) {
         self.numbering = Numbering::default();
-        self.body.clear();
+        self.body.memory().clear();
+    }
+
+    /// A batch holds little more memory than it has bytes: it may wait for long.
+    fn fitted(&self, mut body: Buffer) -> Buffer {
+        let fits = body.len() + body.len() / 4 + Head::ROOM;
+        if body.memory().capacity() <= fits { body } else { self.copied(body.as_ref()) }
+    }
+
+    fn copied(&self, bytes: &[u8]) -> Buffer {
+        let mut copy = self.memory.take(bytes.len());
+        copy.memory().extend_from_slice(bytes);
+        copy
     }
 
     /// Up at once, down slowly, as Kafka's `CompressionRatioEstimator`: an estimate too low
     /// costs a refused request, one too high a smaller batch.
-    fn learn(&mut self, compressed_len: usize) {
-        let ratio = compressed_len as f64 / self.body.len().max(1) as f64;
+    fn learn(&mut self, compressed_len: usize, len: usize) {
+        let ratio = compressed_len as f64 / len.max(1) as f64;
         self.ratio = ratio.max(self.ratio - RATIO_STEP_DOWN);
     }
 }
@@ -243,6 +272,13 @@ impl Recoder {
             compressor: Compressor::new(levels),
             decompressor: Decompressor::new(decompressed_bytes_max),
         }
+    }
+
+    /// Takes the memory of its batches from where [`Builder::within`] does.
+    #[must_use]
+    pub fn within(mut self, budget: &Budget) -> Self {
+        self.builder = self.builder.within(budget);
+        self
     }
 }
 

@@ -5,8 +5,6 @@
 //! ends. Semantics are those of Kafka's `DefaultRecord`: a LogAppendTime batch gives all of its
 //! records the batch's `max_timestamp`, null and empty differ, record attributes are ignored.
 
-use bytes::BytesMut;
-
 use super::compression::{self, Codec};
 use super::header::{Header, TimestampType};
 use super::headers::Headers;
@@ -61,7 +59,7 @@ impl<'a> Record<'a> {
     #[inline]
     pub(super) fn write(
         &self,
-        out: &mut BytesMut,
+        out: &mut Vec<u8>,
         body_len: usize,
         timestamp_delta: i64,
         offset_delta: i64,
@@ -77,7 +75,7 @@ impl<'a> Record<'a> {
 /// deltas.
 #[inline]
 pub(super) fn write_head(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     body_len: usize,
     timestamp_delta: i64,
     offset_delta: i64,

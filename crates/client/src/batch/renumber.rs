@@ -5,8 +5,6 @@
 //! headers of a record follow its two deltas, so a record is renumbered by writing a new
 //! length and new deltas and copying the rest in one piece, unread.
 
-use bytes::BytesMut;
-
 use super::compression::Codec;
 use super::header::{Attributes, Header, TimestampType};
 use super::records::{Error, write_head};
@@ -64,7 +62,7 @@ pub(super) struct RawRecord<'a> {
 impl RawRecord<'_> {
     /// Appends the record under its new number.
     #[inline]
-    pub(super) fn write(&self, numbering: &mut Numbering, out: &mut BytesMut) {
+    pub(super) fn write(&self, numbering: &mut Numbering, out: &mut Vec<u8>) {
         let (timestamp_delta, offset_delta) = numbering.next(self.timestamp);
         let body_len =
             1 + varlong_len(timestamp_delta) + varlong_len(offset_delta) + self.fields.len();

@@ -4,8 +4,6 @@
 //! failed read leaves the reader where it was useless to go on, so callers give up the batch.
 //! The encoding is that of Kafka's `ByteUtils.readVarint`/`writeVarlong`.
 
-use bytes::{Bytes, BytesMut};
-
 /// Why a field of a record is unreadable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -154,7 +152,7 @@ pub(super) const fn varlong_len(value: i64) -> usize {
 
 /// Appends `value` as a zigzag varint; an `i32` takes the same bytes as a varint and a varlong.
 #[inline]
-pub(super) fn put_varlong(out: &mut BytesMut, value: i64) {
+pub(super) fn put_varlong(out: &mut Vec<u8>, value: i64) {
     match zigzag(value) {
         raw @ 0..0x80 => out.extend_from_slice(&[raw as u8]),
         raw @ 0x80..0x4000 => out.extend_from_slice(&[raw as u8 | 0x80, (raw >> 7) as u8]),
@@ -162,7 +160,7 @@ pub(super) fn put_varlong(out: &mut BytesMut, value: i64) {
     }
 }
 
-fn put_long(out: &mut BytesMut, value: i64) {
+fn put_long(out: &mut Vec<u8>, value: i64) {
     let mut head = Head::new();
     head.varlong(value);
     head.append_to(out);
@@ -201,7 +199,7 @@ impl Head {
     }
 
     #[inline]
-    pub(super) fn append_to(&self, out: &mut BytesMut) {
+    pub(super) fn append_to(&self, out: &mut Vec<u8>) {
         // All of the room and then back: a copy of a fixed size takes a few instructions.
         let end = out.len() + self.len;
         out.extend_from_slice(&self.bytes);
@@ -229,16 +227,11 @@ pub(super) const fn length_of(field: Option<&[u8]>) -> i64 {
 
 /// Appends a field whose length comes first; `None` as null.
 #[inline]
-pub(super) fn put_nullable(out: &mut BytesMut, field: Option<&[u8]>) {
+pub(super) fn put_nullable(out: &mut Vec<u8>, field: Option<&[u8]>) {
     put_varlong(out, length_of(field));
     if let Some(bytes) = field {
         out.extend_from_slice(bytes);
     }
-}
-
-/// What was appended to `out`, leaving its spare room behind for the next batch.
-pub(super) fn take_bytes(out: &mut BytesMut) -> Bytes {
-    out.split().freeze()
 }
 
 #[cfg(test)]
@@ -250,7 +243,7 @@ mod tests {
     proptest! {
         #[test]
         fn numbers_survive_the_round_trip(value in any::<i64>(), small in any::<i32>()) {
-            let mut out = BytesMut::new();
+            let mut out = Vec::new();
             put_varlong(&mut out, value);
             prop_assert_eq!(out.len(), varlong_len(value));
             put_varlong(&mut out, i64::from(small));
@@ -279,7 +272,7 @@ mod tests {
             (i64::from(i32::MAX), &[0xfe, 0xff, 0xff, 0xff, 0x0f]),
             (i64::MIN, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]),
         ] {
-            let mut out = BytesMut::new();
+            let mut out = Vec::new();
             put_varlong(&mut out, value);
             assert_eq!(&out[..], bytes, "{value}");
         }
@@ -298,10 +291,10 @@ mod tests {
 
     #[test]
     fn a_length_beyond_the_bytes_is_refused() {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         put_varlong(&mut out, i64::from(i32::MAX));
         assert_eq!(Reader::new(&out).nullable(), Err(Malformed::Truncated));
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         put_varlong(&mut out, -2);
         assert_eq!(Reader::new(&out).nullable(), Err(Malformed::NegativeLength { value: -2 }));
     }

@@ -223,6 +223,7 @@ fn route_plan(number: i32, mapping: Mapping, topic: &TopicPlan, config: &Config)
         append_time: if clears { LogAppendTime::Clear } else { LogAppendTime::Refuse },
         null_key: lacks_keys.then_some(config.trouble.null_key),
         codec: codec(config.produce.compression),
+        small_batch_bytes: config.produce.small_batch_bytes as usize,
         batch_bytes: (config.produce.batch_bytes as usize).min(limit),
         batch_bytes_max: limit,
     }

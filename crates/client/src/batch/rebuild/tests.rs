@@ -76,7 +76,7 @@ fn log_append_times_become_the_create_times_of_the_rebuilt_records() {
 #[test]
 fn a_compacted_batch_is_numbered_without_gaps() {
     // Records at deltas 3 and 7 of ten offsets, as the cleaner leaves them.
-    let mut body = bytes::BytesMut::new();
+    let mut body = Vec::new();
     for (delta, value) in [(3, b"a"), (7, b"b")] {
         let record = Record::new(None, Some(value));
         record.write(&mut body, record.body_len(0, delta), 0, delta);

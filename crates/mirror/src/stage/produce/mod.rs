@@ -22,13 +22,14 @@ use futures::future::LocalBoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use kmirror_client::backoff::Backoff;
 use kmirror_client::batch::rebuild::Recoder;
-use kmirror_client::batch::{Codec, Levels, Outgoing};
-use kmirror_client::budget::Lease;
+use kmirror_client::batch::{Levels, Outgoing};
+use kmirror_client::budget::{Budget, Lease};
 use kmirror_client::produce::{self, Acked, BatchProducer};
 use kmirror_client::{TopicPartition, clock};
 
 use super::commit::Span;
 use super::route::DECOMPRESSED_BYTES_MAX;
+use super::small::{bytes_among_others, is_small};
 use crate::config::Config;
 use crate::error::chain;
 use crate::flow::{Life, Offsets, Origin, Parcel, Produced, Way};
@@ -101,18 +102,21 @@ struct Receipt {
 }
 
 impl Produce {
-    /// `refusals` has to be the one `producer` asks.
+    /// `refusals` has to be the one `producer` asks. What is merged is counted in `budget`'s
+    /// buffers.
     pub(crate) fn new(
         (producer, refusals): (BatchProducer, Arc<Refusals>),
         config: Arc<Config>,
         board: Arc<Board>,
+        budget: &Budget,
     ) -> Produce {
+        let recoder = Recoder::new(Levels::default(), DECOMPRESSED_BYTES_MAX);
         Produce {
             producer,
             refusals,
             config,
             board,
-            recoder: Recoder::new(Levels::default(), DECOMPRESSED_BYTES_MAX),
+            recoder: recoder.within(budget),
             lanes: Vec::new(),
             index: HashMap::new(),
             deliveries: FuturesUnordered::new(),
@@ -379,17 +383,12 @@ impl Lane {
     /// within `fill` bytes.
     fn run(&self, small: usize, fill: usize) -> usize {
         let Some(first) = self.waiting.front() else { return 0 };
-        let small = match first.outgoing.codec() {
-            Codec::None => small,
-            // Merging these means to compress them again: worth it for the tiniest only.
-            _ => small / COMPRESSED_SMALLER,
-        };
         let mut bytes = 0;
         self.waiting
             .iter()
             .take_while(|waiting| {
-                bytes += waiting.outgoing.len_bytes() + usize_of(waiting.outgoing.records_count());
-                waiting.outgoing.len_bytes() < small
+                bytes += bytes_among_others(&waiting.outgoing);
+                is_small(&waiting.outgoing, small)
                     && bytes <= fill
                     && waiting.outgoing.codec() == first.outgoing.codec()
                     && Arc::ptr_eq(&waiting.receipt.life, &first.receipt.life)
@@ -397,9 +396,6 @@ impl Lane {
             .count()
     }
 }
-
-/// By how much a compressed batch has to be smaller than another one to count as small.
-const COMPRESSED_SMALLER: usize = 8;
 
 /// One parcel of several.
 fn merge(merged: &[Waiting], outgoing: Outgoing) -> Waiting {
@@ -412,8 +408,4 @@ fn merge(merged: &[Waiting], outgoing: Outgoing) -> Waiting {
     };
     let offsets = Offsets { first: first.offsets.first, last: last.offsets.last };
     Waiting { receipt, outgoing, offsets, way: Way::Small }
-}
-
-fn usize_of(count: i32) -> usize {
-    usize::try_from(count).unwrap_or(0)
 }

@@ -3,6 +3,7 @@
 
 use kmirror_client::batch::rebuild::Builder;
 use kmirror_client::batch::{Codec, Compressor, Entry, Outgoing};
+use kmirror_client::budget::Budget;
 
 use super::{
     Judgement, Opened, Plan, Router, Stretch, codec_of, grow, judge, unreadable, without_key,
@@ -12,8 +13,9 @@ use crate::flow::{Offsets, Parcel, Routed, Section, Way};
 use crate::policy::partitioning::{for_batch, for_key};
 
 /// Buffers of routing by key.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Scratch {
+    budget: Budget,
     /// One for each destination partition; empty between two stretches.
     builders: Vec<Builder>,
     /// The source offsets in each builder.
@@ -49,8 +51,7 @@ impl Router {
         routed: &mut Routed,
     ) -> Result<(), Halt> {
         let partitions = usize::try_from(count).unwrap_or(0);
-        self.keys.builders.resize_with(partitions, || Builder::new(Codec::None));
-        self.keys.offsets.resize(partitions, None);
+        self.keys.resize(partitions);
         let mut parcels = Vec::new();
         let mut done = stretch.from;
         let mut outcome = Ok(());
@@ -118,6 +119,18 @@ impl Router {
 }
 
 impl Scratch {
+    pub(super) fn new(budget: &Budget) -> Self {
+        let budget = budget.clone();
+        Self { budget, builders: Vec::new(), offsets: Vec::new(), targets: Vec::new() }
+    }
+
+    /// Prepares for that many destination partitions.
+    fn resize(&mut self, partitions: usize) {
+        let Self { budget, builders, offsets, .. } = self;
+        builders.resize_with(partitions, || Builder::new(Codec::None).within(budget));
+        offsets.resize(partitions, None);
+    }
+
     /// First pass over an entry: finds each record's destination, and any reason to halt, before
     /// anything of it is written.
     fn aim(
@@ -176,7 +189,7 @@ impl Scratch {
         opened: &Opened<'_>,
         compressor: &mut Compressor,
     ) -> Result<Vec<(i32, Outgoing, Offsets)>, Halt> {
-        let Scratch { builders, offsets, targets } = self;
+        let Scratch { builders, offsets, targets, .. } = self;
         let mut targets = targets.iter();
         let mut finished = Vec::new();
         opened.each(|record| {

@@ -4,6 +4,8 @@
 //! otherwise.
 //!
 //! Always true:
+//! - small batches that came together become one, so that what is remembered of a batch is little
+//!   beside the batch; nothing waits for more to come;
 //! - control and empty batches make no parcel, but the position passes them;
 //! - records before the position are left out;
 //! - parcels of one destination partition are in the order of their source offsets;
@@ -12,17 +14,21 @@
 //! [`Path::Passthrough`]: crate::flow::Path::Passthrough
 
 mod keys;
+mod run;
 
 use kmirror_client::batch::passthrough::LogAppendTime;
 use kmirror_client::batch::rebuild::{Builder, Recoder};
 use kmirror_client::batch::{
     Codec, Compressor, Decompressor, Entry, Levels, Outgoing, Record, Refusal, legacy, records,
 };
+use kmirror_client::budget::Budget;
 
 use crate::error::{Halt, chain};
 use crate::flow::{Offsets, Parcel, Routed, Section, Skipped, Way};
 use crate::policy::partitioning::Mapping;
 use crate::policy::trouble::Refused;
+use crate::stage::small::is_small;
+use run::Run;
 
 /// The most a batch may have decompressed: a bound against bombs, far above what brokers take.
 pub(crate) const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
@@ -40,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) null_key: Option<Refused>,
     /// The codec every batch has to have, if not its own.
     pub(crate) codec: Option<Codec>,
+    /// Batches of fewer bytes become one with their neighbours.
+    pub(crate) small_batch_bytes: usize,
     /// The size new batches are filled to.
     pub(crate) batch_bytes: usize,
     /// The destination's limit, when known.
@@ -64,17 +72,21 @@ pub(crate) struct Router {
     compressor: Compressor,
     recoder: Recoder,
     builder: Builder,
+    run: Run,
     keys: keys::Scratch,
 }
 
 impl Router {
-    pub(crate) fn new() -> Router {
+    /// A router whose batches are counted in `budget`'s buffers, as what they are made of is.
+    pub(crate) fn new(budget: &Budget) -> Router {
+        let recoder = Recoder::new(Levels::default(), DECOMPRESSED_BYTES_MAX);
         Router {
             decompressor: Decompressor::new(DECOMPRESSED_BYTES_MAX),
             compressor: Compressor::new(Levels::default()),
-            recoder: Recoder::new(Levels::default(), DECOMPRESSED_BYTES_MAX),
-            builder: Builder::new(Codec::None),
-            keys: keys::Scratch::default(),
+            recoder: recoder.within(budget),
+            builder: Builder::new(Codec::None).within(budget),
+            run: Run::default(),
+            keys: keys::Scratch::new(budget),
         }
     }
 
@@ -106,27 +118,48 @@ impl Router {
         stretch: Stretch<'_>,
         routed: &mut Routed,
     ) -> Result<(), Halt> {
-        for entry in stretch.entries.iter().filter(|entry| entry.next_offset() > stretch.from) {
-            let mut parcels = Vec::new();
-            let whole = match judge(plan, stretch.from, entry)? {
-                Judgement::Nothing => continue,
-                Judgement::Whole(outgoing) => self.checked(plan, entry, outgoing, routed)?,
-                Judgement::Rebuild(way) => Err(way),
-            };
-            match whole {
-                Ok(outgoing) => {
-                    routed.records += i64::from(outgoing.records_count());
-                    let offsets =
-                        Offsets { first: entry.base_offset(), last: entry.next_offset() - 1 };
-                    let parcel = Parcel { partition, outgoing, way: Way::Whole, offsets };
-                    self.emit(plan, parcel, &mut parcels);
+        let mut entries = stretch.entries.iter().filter(|entry| entry.next_offset() > stretch.from);
+        let to = (partition, stretch.from);
+        let outcome = entries.try_for_each(|entry| self.fixed_entry(plan, to, entry, routed));
+        self.flush_run(plan, partition, routed);
+        outcome
+    }
+
+    fn fixed_entry(
+        &mut self,
+        plan: &Plan,
+        (partition, from): (i32, i64),
+        entry: &Entry,
+        routed: &mut Routed,
+    ) -> Result<(), Halt> {
+        let whole = match judge(plan, from, entry)? {
+            Judgement::Nothing => return Ok(()),
+            Judgement::Whole(outgoing) => self.checked(plan, entry, outgoing, routed)?,
+            Judgement::Rebuild(way) => Err(way),
+        };
+        let next_offset = entry.next_offset();
+        match whole {
+            Ok(outgoing) => {
+                routed.records += i64::from(outgoing.records_count());
+                let offsets = Offsets { first: entry.base_offset(), last: next_offset - 1 };
+                let is_small = is_small(&outgoing, plan.small_batch_bytes);
+                if !(is_small && self.run.takes(plan, &outgoing)) {
+                    self.flush_run(plan, partition, routed);
                 }
-                Err(way) => {
-                    let to = Rebuild { plan, partition, from: stretch.from, way };
-                    self.rebuild(&to, entry, routed, &mut parcels)?;
+                if is_small {
+                    self.run.push(outgoing, offsets);
+                } else {
+                    let parcel = Parcel { partition, outgoing, way: Way::Whole, offsets };
+                    self.section(plan, parcel, routed);
                 }
             }
-            routed.sections.push(Section { next_offset: entry.next_offset(), parcels });
+            Err(way) => {
+                self.flush_run(plan, partition, routed);
+                let to = Rebuild { plan, partition, from, way };
+                let mut parcels = Vec::new();
+                self.rebuild(&to, entry, routed, &mut parcels)?;
+                routed.sections.push(Section { next_offset, parcels });
+            }
         }
         Ok(())
     }
@@ -187,6 +220,14 @@ impl Router {
             self.emit(plan, Parcel { partition, outgoing, way, offsets }, parcels);
         }
         Ok(())
+    }
+
+    /// Adds a section of that parcel alone.
+    fn section(&mut self, plan: &Plan, parcel: Parcel, routed: &mut Routed) {
+        let next_offset = parcel.offsets.last + 1;
+        let mut parcels = Vec::with_capacity(1);
+        self.emit(plan, parcel, &mut parcels);
+        routed.sections.push(Section { next_offset, parcels });
     }
 
     /// Adds a parcel, cut to what the destination is known to take. A single record that is too

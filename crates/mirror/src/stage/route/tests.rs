@@ -18,6 +18,7 @@ fn plan(mapping: Mapping) -> Plan {
         append_time: LogAppendTime::Refuse,
         null_key: None,
         codec: None,
+        small_batch_bytes: 32 << 10,
         batch_bytes: 900 << 10,
         batch_bytes_max: usize::MAX,
     }
@@ -56,7 +57,8 @@ fn batch(base_offset: i64, records: &[Plain]) -> Entry {
 
 fn route(plan: &Plan, from: i64, entries: &[Entry]) -> Routed {
     let next_offset = entries.last().map_or(from, Entry::next_offset);
-    Router::new().route(plan, Stretch { from, entries, next_offset })
+    let budget = Budget::new(64 << 20);
+    Router::new(&budget).route(plan, Stretch { from, entries, next_offset })
 }
 
 fn ways(routed: &Routed) -> Vec<Way> {
@@ -95,6 +97,65 @@ fn a_plain_batch_passes_with_its_payload_untouched() {
         assert_eq!((parcel.partition, parcel.offsets), (5, Offsets { first: 70, last: 71 }));
         assert_eq!((routed.end(), routed.decompressed, routed.records), (Some(72), 0, 2));
     }
+}
+
+#[test]
+fn small_batches_in_a_row_become_one() {
+    for codec in Codec::ALL {
+        let entries = [3, 4, 5].map(|at| batch_with(codec, at, &[keyed("a", "1")], |_| {}));
+        let routed = route(&plan(Mapping::Fixed(0)), 3, &entries);
+        assert_eq!(ways(&routed), [Way::Small], "{codec}");
+        assert_eq!(delivered(&routed)[&0], vec![keyed("a", "1"); 3]);
+        let parcel = &routed.sections[0].parcels[0];
+        assert_eq!((parcel.offsets, routed.end()), (Offsets { first: 3, last: 5 }, Some(6)));
+        assert_eq!(parcel.outgoing.codec(), codec);
+        assert_eq!((routed.records, routed.decompressed), (3, 0));
+    }
+}
+
+#[test]
+fn a_row_ends_where_a_batch_differs_and_order_is_kept() {
+    let large = "x".repeat(40 << 10);
+    let records = [keyed("a", "1"), keyed("b", "2"), keyed("c", &large), keyed("d", "4")];
+    let of = |at: i64| records[at as usize].clone();
+    let mut entries: Vec<Entry> = (0..4).map(|at| batch(at, &[of(at)])).collect();
+    entries.push(batch_with(Codec::Lz4, 4, &[of(0)], |_| {}));
+    entries.push(batch_with(Codec::Lz4, 5, &[of(1)], |_| {}));
+    // Offset 7 is missing behind this one, so its records are written anew.
+    entries.push(batch_with(Codec::Lz4, 6, &[of(0)], |bytes| {
+        bytes[23..27].copy_from_slice(&1_i32.to_be_bytes());
+    }));
+    entries.push(batch_with(Codec::Lz4, 8, &[of(3)], |_| {}));
+    let routed = route(&plan(Mapping::Fixed(0)), 0, &entries);
+    let expected = [Way::Small, Way::Whole, Way::Whole, Way::Small, Way::Gaps, Way::Whole];
+    assert_eq!(ways(&routed), expected);
+    let order = [of(0), of(1), of(2), of(3), of(0), of(1), of(0), of(3)];
+    assert_eq!(delivered(&routed)[&0], order);
+    let ends: Vec<i64> = routed.sections.iter().map(|section| section.next_offset).collect();
+    assert_eq!(ends, [2, 3, 4, 6, 8, 9]);
+}
+
+#[test]
+fn a_row_is_no_larger_than_new_batches_are_made() {
+    let entries: Vec<Entry> =
+        (0..100).map(|at| batch(at, &[keyed("a", &"x".repeat(500))])).collect();
+    let mut plan = plan(Mapping::Fixed(0));
+    plan.batch_bytes = 5_000;
+    let routed = route(&plan, 0, &entries);
+    assert!((10..20).contains(&routed.sections.len()), "{}", routed.sections.len());
+    let sizes = routed.sections.iter().flat_map(|section| &section.parcels);
+    assert!(sizes.clone().all(|parcel| parcel.outgoing.len_bytes() <= 5_000));
+    assert_eq!(sizes.map(|parcel| parcel.outgoing.records_count()).sum::<i32>(), 100);
+}
+
+#[test]
+fn a_row_with_a_batch_that_cannot_be_read_passes_one_by_one() {
+    let good = |at| batch_with(Codec::Zstd, at, &[keyed("a", "1")], |_| {});
+    // Uncompressed bytes that say they are zstd.
+    let bad = batch_with(Codec::None, 1, &[keyed("a", "1")], |bytes| bytes[22] |= 4);
+    let routed = route(&plan(Mapping::Fixed(0)), 0, &[good(0), bad, good(2)]);
+    assert_eq!(ways(&routed), [Way::Whole; 3]);
+    assert_eq!((routed.end(), routed.halt), (Some(3), None));
 }
 
 #[test]
