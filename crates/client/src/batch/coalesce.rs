@@ -68,6 +68,7 @@ impl Recoder {
         };
         self.builder.clear();
         self.builder.set_codec(first.codec());
+        self.builder.begin_joined(batches);
         for (index, batch) in batches.iter().enumerate() {
             if let Err(source) = self.builder.append(batch, &mut self.decompressor) {
                 self.builder.clear();

@@ -6,6 +6,7 @@
 //! write keys that are not UTF-8, and a mirror has to keep them.
 
 use super::varint::{Malformed, Reader, put_nullable, put_varlong, varlong_len};
+use crate::buffers::Buffer;
 
 /// One header of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +77,7 @@ impl<'a> Headers<'a> {
 
     /// Appends the count and the headers.
     #[inline]
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Buffer) {
         put_varlong(out, i64::from(self.count));
         if !self.encoded.is_empty() {
             out.extend_from_slice(self.encoded);
@@ -131,7 +132,7 @@ impl<'a> Iterator for Iter<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct HeadersBuffer {
     count: u32,
-    encoded: Vec<u8>,
+    encoded: Buffer,
 }
 
 impl HeadersBuffer {
@@ -157,12 +158,12 @@ impl HeadersBuffer {
     /// Forgets the headers and keeps the memory.
     pub fn clear(&mut self) {
         self.count = 0;
-        self.encoded.clear();
+        self.encoded.truncate(0);
     }
 
     /// The headers so far.
     #[must_use]
     pub fn as_headers(&self) -> Headers<'_> {
-        Headers { count: self.count, encoded: &self.encoded }
+        Headers { count: self.count, encoded: self.encoded.as_ref() }
     }
 }

@@ -77,7 +77,7 @@ impl Builder {
             codec,
             numbering: Numbering::default(),
             memory: Buffers::new(0),
-            body: Buffer::new(0),
+            body: Buffer::default(),
             body_bytes_last: 0,
             ratio: 1.0,
         }
@@ -117,7 +117,7 @@ impl Builder {
         if self.numbering.count() == 0 {
             self.begin(self.body_bytes_last);
         }
-        record.write(self.body.memory(), body_len, timestamp_delta, offset_delta);
+        record.write(&mut self.body, body_len, timestamp_delta, offset_delta);
         self.numbering = numbering;
         Ok(())
     }
@@ -135,15 +135,14 @@ impl Builder {
         let body = batch.body(decompressor)?;
         let mut records = RawRecords::new(batch.header(), body);
         let (numbering, len) = (self.numbering, self.body.len());
-        if numbering.count() == 0 {
+        if numbering.count() == 0 && self.body.capacity() == 0 {
             self.begin(body.len().max(self.body_bytes_last).min(BODY_BYTES_MAX));
-        } else {
-            self.body.memory().reserve(body.len().min(BODY_BYTES_MAX) + Head::ROOM);
         }
+        self.body.reserve(body.len().min(BODY_BYTES_MAX) + Head::ROOM);
         let result = self.append_raw(&mut records, usize::MAX);
         if result.is_err() {
             self.numbering = numbering;
-            self.body.memory().truncate(len);
+            self.body.truncate(len);
         }
         result
     }
@@ -157,15 +156,23 @@ impl Builder {
         for _ in 0..count {
             let Some(record) = records.next()? else { break };
             self.check_room(record.len + DELTAS_GROWTH_MAX)?;
-            record.write(&mut self.numbering, self.body.memory());
+            record.write(&mut self.numbering, &mut self.body);
         }
         Ok(())
+    }
+
+    /// Makes room for a batch of all records of `batches`, as far as their sizes tell.
+    pub(super) fn begin_joined(&mut self, batches: &[Outgoing]) {
+        if self.codec == Codec::None {
+            let bytes = batches.iter().map(bytes_renumbered).sum::<usize>();
+            self.begin(bytes.min(BODY_BYTES_MAX));
+        }
     }
 
     /// Makes room for the first records of a batch that will be about as large as that.
     fn begin(&mut self, bytes: usize) {
         let bytes = bytes + Head::ROOM;
-        if self.body.memory().capacity() < bytes {
+        if self.body.capacity() < bytes {
             self.body = self.memory.take(bytes);
         }
     }
@@ -209,7 +216,7 @@ impl Builder {
             return None;
         }
         self.body_bytes_last = self.body.len();
-        let body = std::mem::replace(&mut self.body, Buffer::new(0));
+        let body = std::mem::take(&mut self.body);
         let payload = match self.codec {
             Codec::None => self.fitted(body).freeze(),
             codec => {
@@ -224,18 +231,18 @@ impl Builder {
     /// Drops the records added since the last batch.
     pub fn clear(&mut self) {
         self.numbering = Numbering::default();
-        self.body.memory().clear();
+        self.body.truncate(0);
     }
 
-    /// A batch holds little more memory than it has bytes: it may wait for long.
-    fn fitted(&self, mut body: Buffer) -> Buffer {
-        let fits = body.len() + body.len() / 4 + Head::ROOM;
-        if body.memory().capacity() <= fits { body } else { self.copied(body.as_ref()) }
+    /// A batch holds not much more memory than it has bytes: it may wait for long.
+    fn fitted(&self, body: Buffer) -> Buffer {
+        let fits = body.len() + body.len() / 2 + Head::ROOM;
+        if body.capacity() <= fits { body } else { self.copied(body.as_ref()) }
     }
 
     fn copied(&self, bytes: &[u8]) -> Buffer {
         let mut copy = self.memory.take(bytes.len());
-        copy.memory().extend_from_slice(bytes);
+        copy.extend_from_slice(bytes);
         copy
     }
 
@@ -245,6 +252,14 @@ impl Builder {
         let ratio = compressed_len as f64 / len.max(1) as f64;
         self.ratio = ratio.max(self.ratio - RATIO_STEP_DOWN);
     }
+}
+
+/// About what an uncompressed batch's records take renumbered among others: each delta grows by a
+/// byte or two.
+fn bytes_renumbered(batch: &Outgoing) -> usize {
+    const GROWTH: usize = 4;
+    let records = usize::try_from(batch.records_count()).unwrap_or(0);
+    batch.payload().len() + records * GROWTH
 }
 
 /// What renumbering may add to a record: ten bytes of timestamp delta, five of offset delta,

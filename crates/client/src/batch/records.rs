@@ -10,6 +10,7 @@ use super::header::{Header, TimestampType};
 use super::headers::Headers;
 pub use super::varint::Malformed;
 use super::varint::{Head, Reader, nullable_len, put_nullable, varlong_len};
+use crate::buffers::Buffer;
 
 /// One record, borrowed from its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl<'a> Record<'a> {
     #[inline]
     pub(super) fn write(
         &self,
-        out: &mut Vec<u8>,
+        out: &mut Buffer,
         body_len: usize,
         timestamp_delta: i64,
         offset_delta: i64,
@@ -75,7 +76,7 @@ impl<'a> Record<'a> {
 /// deltas.
 #[inline]
 pub(super) fn write_head(
-    out: &mut Vec<u8>,
+    out: &mut Buffer,
     body_len: usize,
     timestamp_delta: i64,
     offset_delta: i64,

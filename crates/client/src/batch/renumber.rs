@@ -9,6 +9,7 @@ use super::compression::Codec;
 use super::header::{Attributes, Header, TimestampType};
 use super::records::{Error, write_head};
 use super::varint::{Malformed, Reader, varlong_len};
+use crate::buffers::Buffer;
 
 /// Hands out deltas to the records of a batch in the making.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,7 +63,7 @@ pub(super) struct RawRecord<'a> {
 impl RawRecord<'_> {
     /// Appends the record under its new number.
     #[inline]
-    pub(super) fn write(&self, numbering: &mut Numbering, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, numbering: &mut Numbering, out: &mut Buffer) {
         let (timestamp_delta, offset_delta) = numbering.next(self.timestamp);
         let body_len =
             1 + varlong_len(timestamp_delta) + varlong_len(offset_delta) + self.fields.len();

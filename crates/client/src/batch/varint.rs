@@ -4,6 +4,8 @@
 //! failed read leaves the reader where it was useless to go on, so callers give up the batch.
 //! The encoding is that of Kafka's `ByteUtils.readVarint`/`writeVarlong`.
 
+use crate::buffers::Buffer;
+
 /// Why a field of a record is unreadable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -152,7 +154,7 @@ pub(super) const fn varlong_len(value: i64) -> usize {
 
 /// Appends `value` as a zigzag varint; an `i32` takes the same bytes as a varint and a varlong.
 #[inline]
-pub(super) fn put_varlong(out: &mut Vec<u8>, value: i64) {
+pub(super) fn put_varlong(out: &mut Buffer, value: i64) {
     match zigzag(value) {
         raw @ 0..0x80 => out.extend_from_slice(&[raw as u8]),
         raw @ 0x80..0x4000 => out.extend_from_slice(&[raw as u8 | 0x80, (raw >> 7) as u8]),
@@ -160,7 +162,7 @@ pub(super) fn put_varlong(out: &mut Vec<u8>, value: i64) {
     }
 }
 
-fn put_long(out: &mut Vec<u8>, value: i64) {
+fn put_long(out: &mut Buffer, value: i64) {
     let mut head = Head::new();
     head.varlong(value);
     head.append_to(out);
@@ -199,7 +201,7 @@ impl Head {
     }
 
     #[inline]
-    pub(super) fn append_to(&self, out: &mut Vec<u8>) {
+    pub(super) fn append_to(&self, out: &mut Buffer) {
         // All of the room and then back: a copy of a fixed size takes a few instructions.
         let end = out.len() + self.len;
         out.extend_from_slice(&self.bytes);
@@ -227,7 +229,7 @@ pub(super) const fn length_of(field: Option<&[u8]>) -> i64 {
 
 /// Appends a field whose length comes first; `None` as null.
 #[inline]
-pub(super) fn put_nullable(out: &mut Vec<u8>, field: Option<&[u8]>) {
+pub(super) fn put_nullable(out: &mut Buffer, field: Option<&[u8]>) {
     put_varlong(out, length_of(field));
     if let Some(bytes) = field {
         out.extend_from_slice(bytes);
@@ -243,11 +245,11 @@ mod tests {
     proptest! {
         #[test]
         fn numbers_survive_the_round_trip(value in any::<i64>(), small in any::<i32>()) {
-            let mut out = Vec::new();
+            let mut out = Buffer::default();
             put_varlong(&mut out, value);
             prop_assert_eq!(out.len(), varlong_len(value));
             put_varlong(&mut out, i64::from(small));
-            let mut reader = Reader::new(&out);
+            let mut reader = Reader::new(out.as_ref());
             prop_assert_eq!(reader.varlong(), Ok(value));
             prop_assert_eq!(reader.varint(), Ok(small));
             prop_assert!(reader.is_empty());
@@ -272,9 +274,9 @@ mod tests {
             (i64::from(i32::MAX), &[0xfe, 0xff, 0xff, 0xff, 0x0f]),
             (i64::MIN, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]),
         ] {
-            let mut out = Vec::new();
+            let mut out = Buffer::default();
             put_varlong(&mut out, value);
-            assert_eq!(&out[..], bytes, "{value}");
+            assert_eq!(out.as_ref(), bytes, "{value}");
         }
     }
 
@@ -291,11 +293,14 @@ mod tests {
 
     #[test]
     fn a_length_beyond_the_bytes_is_refused() {
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         put_varlong(&mut out, i64::from(i32::MAX));
-        assert_eq!(Reader::new(&out).nullable(), Err(Malformed::Truncated));
-        let mut out = Vec::new();
+        assert_eq!(Reader::new(out.as_ref()).nullable(), Err(Malformed::Truncated));
+        let mut out = Buffer::default();
         put_varlong(&mut out, -2);
-        assert_eq!(Reader::new(&out).nullable(), Err(Malformed::NegativeLength { value: -2 }));
+        assert_eq!(
+            Reader::new(out.as_ref()).nullable(),
+            Err(Malformed::NegativeLength { value: -2 })
+        );
     }
 }

@@ -68,11 +68,13 @@ pub(super) async fn read<'a>(
         return Err(Error::TooLong { length, limit: frame_bytes_max });
     }
     let mut frame = buffers().map_or_else(|| Buffer::new(bytes), |buffers| buffers.take(bytes));
-    while frame.memory().len() < bytes {
-        let missing = (bytes - frame.memory().len()) as u64;
-        if (&mut *stream).take(missing).read_buf(frame.memory()).await? == 0 {
+    while frame.len() < bytes {
+        let missing = bytes - frame.len();
+        let read = stream.read(&mut frame.spare()[..missing]).await?;
+        if read == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
+        frame.advance(read);
     }
     Ok(frame.freeze())
 }

@@ -76,13 +76,13 @@ fn log_append_times_become_the_create_times_of_the_rebuilt_records() {
 #[test]
 fn a_compacted_batch_is_numbered_without_gaps() {
     // Records at deltas 3 and 7 of ten offsets, as the cleaner leaves them.
-    let mut body = Vec::new();
+    let mut body = crate::buffers::Buffer::default();
     for (delta, value) in [(3, b"a"), (7, b"b")] {
         let record = Record::new(None, Some(value));
         record.write(&mut body, record.body_len(0, delta), 0, delta);
     }
     let whole = sent(&build(Codec::None, &[plain(5, "a"), plain(5, "b")]), Stamp::NONE);
-    let bytes = Bytes::from([&whole.bytes()[..LEN], &body].concat());
+    let bytes = Bytes::from([&whole.bytes()[..LEN], body.as_ref()].concat());
     let compacted = Batch::try_new(with_header(&bytes, |header| {
         header.base_offset = 100;
         header.last_offset_delta = 9;

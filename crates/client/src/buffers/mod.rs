@@ -2,37 +2,38 @@
 //! each time: a block of several MiB is mapped, faulted in page by page and unmapped again each
 //! time otherwise. Owned by a [`Budget`](crate::budget::Budget).
 //!
-//! A [`Buffer`] is filled and becomes [`Bytes`]; when the last slice of them is dropped, wherever
-//! that is, the memory comes back here.
+//! A [`Buffer`] is filled and becomes [`Bytes`](bytes::Bytes); when the last slice of them is
+//! dropped, wherever that is, the memory comes back here.
 //!
 //! Always true:
 //! - what is kept idle and what is in use are together no more than the limit; only what is in use
 //!   may be more, and then nothing is kept;
-//! - what is in use is counted whatever its size, what is small is not kept;
+//! - what is in use is counted whatever its size; what is small is not kept;
 //! - a buffer that is used again is at most a quarter larger than what it is taken for;
-//! - memory is never zeroed, and nobody reads what he has not written.
+//! - what is large and not kept is the system's again at once (docs/adr/0007).
 //!
-//! Bounds: [`IDLE_MAX`] idle buffers, none of them idle for longer than [`IDLE_FOR_MAX`] while
-//! answers come; the limit for their bytes.
+//! Bounds: none is idle for longer than [`IDLE_FOR_MAX`] while answers come; the limit for their
+//! bytes.
 
-use std::collections::VecDeque;
+mod buffer;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::clock;
+pub(crate) use buffer::Buffer;
+use buffer::Memory;
 
 /// What is smaller comes from the allocator, which has such blocks at hand.
-const LARGE_BYTES_MIN: usize = 128 << 10;
+const LARGE_BYTES_MIN: usize = 16 << 10;
 
-/// Room is made in multiples of this. Answers of full brokers differ by little.
-const ROUNDED_TO: usize = 32 << 10;
-
-/// The most buffers that are kept idle.
-const IDLE_MAX: usize = 64;
+/// Room is made in this many steps between a power of two and the next, so that a buffer serves
+/// for others of nearly its size.
+const STEPS: usize = 32;
 
 /// How long a buffer is kept idle.
 const IDLE_FOR_MAX: Duration = Duration::from_secs(10);
@@ -50,38 +51,29 @@ struct Store {
 
 #[derive(Default)]
 struct Kept {
-    /// The one that came back last is the last.
-    idle: VecDeque<Idle>,
+    /// By their bytes; of equals, the one that came back last is the last. None is empty.
+    idle: BTreeMap<usize, VecDeque<Idle>>,
     idle_bytes: usize,
     used_bytes: usize,
 }
 
 struct Idle {
-    memory: Vec<u8>,
+    memory: Memory,
     since: Instant,
 }
 
 impl Buffers {
     /// For answers of `leased` bytes in all. Keeps no more than that, in use and idle together, and
-    /// what [`IDLE_MAX`] buffers are larger than their answers: were it less, each buffer would be
-    /// made anew whenever all of the budget is in use.
+    /// what rounding adds to it: were it less, each buffer would be made anew whenever all of the
+    /// budget is in use.
     pub(crate) fn new(leased: usize) -> Self {
-        let limit = leased.saturating_add(IDLE_MAX * ROUNDED_TO);
+        let limit = leased.saturating_add(leased / STEPS);
         Self { store: Arc::new(Store { limit, kept: Mutex::default() }) }
     }
 
     /// An empty buffer with room for `bytes`.
     pub(crate) fn take(&self, bytes: usize) -> Buffer {
-        let mut kept = self.store.kept();
-        kept.drop_stale(clock::now());
-        let memory = kept.find(bytes).unwrap_or_else(|| {
-            let room = rounded(bytes);
-            self.store.make_room(&mut kept, room);
-            Vec::with_capacity(room)
-        });
-        let counted = memory.capacity();
-        kept.used_bytes += counted;
-        Buffer { memory, counted, store: Some(Arc::clone(&self.store)) }
+        Buffer::of(self.store.give(bytes), Arc::clone(&self.store))
     }
 }
 
@@ -102,67 +94,87 @@ impl Store {
 
     /// Drops what is idle as far as it takes to use `bytes` more.
     fn make_room(&self, kept: &mut Kept, bytes: usize) {
-        let others = kept.used_bytes + bytes;
+        let others = kept.used_bytes.saturating_add(bytes);
         kept.drop_down_to(self.limit.saturating_sub(others));
     }
 
-    /// Memory that was `counted` as in use has grown.
-    fn recount(&self, counted: usize, bytes: usize) {
+    /// Memory of at least `bytes`, counted as in use until it is given back.
+    fn give(&self, bytes: usize) -> Memory {
         let mut kept = self.kept();
-        kept.used_bytes -= counted;
-        self.make_room(&mut kept, bytes);
-        kept.used_bytes += bytes;
+        kept.drop_stale(clock::now());
+        let memory = kept.find(bytes).unwrap_or_else(|| {
+            let room = rounded(bytes);
+            self.make_room(&mut kept, room);
+            Memory::new(room)
+        });
+        kept.used_bytes += memory.len();
+        memory
     }
 
-    fn give_back(&self, mut memory: Vec<u8>, counted: usize) {
-        memory.clear();
+    fn give_back(&self, memory: Memory) {
         let mut kept = self.kept();
-        kept.used_bytes -= counted;
-        let bytes = memory.capacity();
+        let bytes = memory.len();
+        kept.used_bytes -= bytes;
         let room = self.limit.saturating_sub(kept.used_bytes + kept.idle_bytes);
-        if bytes < LARGE_BYTES_MIN || bytes > room {
-            return;
+        if bytes >= LARGE_BYTES_MIN && bytes <= room {
+            kept.keep(Idle { memory, since: clock::now() });
         }
-        if kept.idle.len() == IDLE_MAX {
-            kept.drop_oldest();
-        }
-        kept.idle_bytes += memory.capacity();
-        kept.idle.push_back(Idle { memory, since: clock::now() });
     }
 }
 
 impl Kept {
+    fn keep(&mut self, idle: Idle) {
+        let bytes = idle.memory.len();
+        self.idle_bytes += bytes;
+        self.idle.entry(bytes).or_default().push_back(idle);
+    }
+
     /// The smallest idle buffer that has room for `bytes` and is not much larger; of equals the one
     /// used last, which the processor's caches may still hold.
-    fn find(&mut self, bytes: usize) -> Option<Vec<u8>> {
-        if bytes < LARGE_BYTES_MIN {
+    fn find(&mut self, bytes: usize) -> Option<Memory> {
+        let fits = bytes.max(LARGE_BYTES_MIN)..=bytes.saturating_add(bytes / 4);
+        if fits.is_empty() {
             return None;
         }
-        let fits = bytes..=bytes.saturating_add(bytes / 4);
-        let fitting = self.idle.iter().enumerate().rev();
-        let fitting = fitting.filter(|(_, idle)| fits.contains(&idle.memory.capacity()));
-        let (place, _) = fitting.min_by_key(|(_, idle)| idle.memory.capacity())?;
-        let Idle { memory, .. } = self.idle.remove(place)?;
-        self.idle_bytes -= memory.capacity();
-        Some(memory)
+        let (size, _) = self.idle.range(fits).next()?;
+        let size = *size;
+        self.remove(size, VecDeque::pop_back)
     }
 
     fn drop_down_to(&mut self, bytes: usize) {
-        while self.idle_bytes > bytes {
-            self.drop_oldest();
-        }
+        while self.idle_bytes > bytes && self.drop_oldest(|_| true) {}
     }
 
     fn drop_stale(&mut self, now: Instant) {
-        while self.idle.front().is_some_and(|idle| idle.since + IDLE_FOR_MAX <= now) {
-            self.drop_oldest();
+        while self.drop_oldest(|since| since + IDLE_FOR_MAX <= now) {}
+    }
+
+    /// Drops the buffer that has been idle for longest, if it `is_old` enough.
+    fn drop_oldest(&mut self, is_old: impl Fn(Instant) -> bool) -> bool {
+        let since = |(size, idle): (&usize, &VecDeque<Idle>)| Some((idle.front()?.since, *size));
+        let oldest = self.idle.iter().filter_map(since).min();
+        match oldest {
+            Some((since, size)) if is_old(since) => {
+                self.remove(size, VecDeque::pop_front);
+                true
+            }
+            _ => false,
         }
     }
 
-    fn drop_oldest(&mut self) {
-        if let Some(Idle { memory, .. }) = self.idle.pop_front() {
-            self.idle_bytes -= memory.capacity();
+    /// Takes one of that size.
+    fn remove(
+        &mut self,
+        size: usize,
+        pop: impl Fn(&mut VecDeque<Idle>) -> Option<Idle>,
+    ) -> Option<Memory> {
+        let equals = self.idle.get_mut(&size)?;
+        let idle = pop(equals)?;
+        if equals.is_empty() {
+            self.idle.remove(&size);
         }
+        self.idle_bytes -= size;
+        Some(idle.memory)
     }
 }
 
@@ -172,70 +184,15 @@ fn rounded(bytes: usize) -> usize {
     if bytes < LARGE_BYTES_MIN {
         return bytes;
     }
-    bytes.checked_next_multiple_of(ROUNDED_TO).unwrap_or(bytes)
-}
-
-/// Memory to be filled, which returns to where it came from.
-pub(crate) struct Buffer {
-    memory: Vec<u8>,
-    /// What the store counts as in use for it.
-    counted: usize,
-    store: Option<Arc<Store>>,
-}
-
-impl Buffer {
-    /// A buffer that belongs to no store.
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self { memory: Vec::with_capacity(bytes), counted: 0, store: None }
-    }
-
-    /// Where the bytes are written. Given more than was asked for, it grows and is counted anew
-    /// when it is done.
-    pub(crate) fn memory(&mut self) -> &mut Vec<u8> {
-        &mut self.memory
-    }
-
-    /// Bytes written.
-    pub(crate) fn len(&self) -> usize {
-        self.memory.len()
-    }
-
-    /// What was written, which can be sliced and shared without copying.
-    pub(crate) fn freeze(mut self) -> Bytes {
-        if let Some(store) = &self.store {
-            let bytes = self.memory.capacity();
-            if bytes != self.counted {
-                store.recount(std::mem::replace(&mut self.counted, bytes), bytes);
-            }
-            return Bytes::from_owner(self);
-        }
-        Bytes::from(std::mem::take(&mut self.memory))
-    }
-}
-
-impl AsRef<[u8]> for Buffer {
-    fn as_ref(&self) -> &[u8] {
-        &self.memory
-    }
-}
-
-impl fmt::Debug for Buffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer").field("bytes", &self.memory.len()).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        if let Some(store) = self.store.take() {
-            store.give_back(std::mem::take(&mut self.memory), self.counted);
-        }
-    }
+    let step = 1 << (bytes.ilog2() as usize - STEPS.ilog2() as usize);
+    bytes.checked_next_multiple_of(step).unwrap_or(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use bytes::Bytes;
 
     use super::*;
 
@@ -243,7 +200,7 @@ mod tests {
 
     fn idle(buffers: &Buffers) -> (usize, usize) {
         let kept = buffers.store.kept();
-        (kept.idle.len(), kept.idle_bytes)
+        (kept.idle.values().map(VecDeque::len).sum(), kept.idle_bytes)
     }
 
     fn total(buffers: &Buffers) -> usize {
@@ -253,7 +210,7 @@ mod tests {
 
     fn filled(buffers: &Buffers, bytes: usize) -> Bytes {
         let mut buffer = buffers.take(bytes);
-        buffer.memory().resize(bytes, 7);
+        buffer.extend_from_slice(&vec![7; bytes]);
         buffer.freeze()
     }
 
@@ -298,16 +255,16 @@ mod tests {
         let buffers = Buffers::new(4 * MIB);
         drop(filled(&buffers, MIB));
         let mut buffer = buffers.take(10);
-        buffer.memory().resize(6 * MIB, 1);
+        buffer.extend_from_slice(&vec![1; 6 * MIB]);
         let bytes = buffer.freeze();
         assert_eq!(total(&buffers), 6 * MIB, "what was idle had to go");
         drop(bytes);
-        assert_eq!(total(&buffers), 6 * MIB, "it is kept as large as it is");
+        assert_eq!(total(&buffers), 0, "it is more than may be kept");
     }
 
     #[test]
     fn what_is_idle_makes_room_for_what_is_needed() {
-        let buffers = Buffers::new(8 * MIB);
+        let buffers = Buffers::new(10 * MIB);
         let three = [2 * MIB, 3 * MIB, MIB].map(|bytes| filled(&buffers, bytes));
         three.into_iter().for_each(drop);
         assert_eq!(idle(&buffers), (3, 6 * MIB));
@@ -345,17 +302,15 @@ mod tests {
             for (is_take, bytes, place) in steps {
                 if is_take || taken.is_empty() {
                     let buffer = buffers.take(bytes);
-                    prop_assert!(buffer.memory.capacity() >= bytes);
-                    prop_assert!(buffer.memory.capacity() <= bytes + bytes / 4);
-                    prop_assert_eq!(buffer.counted, buffer.memory.capacity());
+                    prop_assert!(buffer.capacity() >= bytes);
+                    prop_assert!(buffer.capacity() <= bytes + bytes / 4);
                     taken.push(buffer);
                 } else {
                     drop(taken.swap_remove(place % taken.len()));
                 }
-                let used: usize = taken.iter().map(|buffer| buffer.counted).sum();
+                let used: usize = taken.iter().map(Buffer::capacity).sum();
                 prop_assert_eq!(buffers.store.kept().used_bytes, used);
-                prop_assert!(total(&buffers) <= used.max(18 * MIB));
-                prop_assert!(idle(&buffers).0 <= IDLE_MAX);
+                prop_assert!(total(&buffers) <= used.max(16 * MIB + 16 * MIB / STEPS));
             }
             taken.clear();
             prop_assert_eq!(buffers.store.kept().used_bytes, 0);
