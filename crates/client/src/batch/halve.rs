@@ -59,6 +59,7 @@ impl Recoder {
         self.builder.clear();
         self.builder.set_codec(batch.codec());
         let mut half = |count| {
+            self.builder.begin(body.len() / 2);
             self.builder.append_raw(&mut records, count)?;
             self.builder.finish(&mut self.compressor).ok_or(Error::SingleRecord)
         };

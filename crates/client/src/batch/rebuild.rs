@@ -76,7 +76,7 @@ impl Builder {
         Self {
             codec,
             numbering: Numbering::default(),
-            memory: Buffers::new(0),
+            memory: Buffers::new(KEPT_BYTES),
             body: Buffer::default(),
             body_bytes_last: 0,
             ratio: 1.0,
@@ -170,7 +170,7 @@ impl Builder {
     }
 
     /// Makes room for the first records of a batch that will be about as large as that.
-    fn begin(&mut self, bytes: usize) {
+    pub(super) fn begin(&mut self, bytes: usize) {
         let bytes = bytes + Head::ROOM;
         if self.body.capacity() < bytes {
             self.body = self.memory.take(bytes);
@@ -253,6 +253,9 @@ impl Builder {
         self.ratio = ratio.max(self.ratio - RATIO_STEP_DOWN);
     }
 }
+
+/// What a builder keeps to use again when it has no budget to take memory from.
+const KEPT_BYTES: usize = 1 << 20;
 
 /// About what an uncompressed batch's records take renumbered among others: each delta grows by a
 /// byte or two.

@@ -12,12 +12,12 @@
 //! - a buffer that is used again is at most a quarter larger than what it is taken for;
 //! - what is large and not kept is the system's again at once (docs/adr/0007).
 //!
-//! Bounds: none is idle for longer than [`IDLE_FOR_MAX`] while answers come; the limit for their
-//! bytes.
+//! Bounds: [`IDLE_MAX`] idle buffers, none of them idle for longer than [`IDLE_FOR_MAX`] while
+//! answers come; the limit for their bytes.
 
 mod buffer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,6 +35,9 @@ const LARGE_BYTES_MIN: usize = 16 << 10;
 /// for others of nearly its size.
 const STEPS: usize = 32;
 
+/// The most buffers that are kept idle.
+const IDLE_MAX: usize = 256;
+
 /// How long a buffer is kept idle.
 const IDLE_FOR_MAX: Duration = Duration::from_secs(10);
 
@@ -51,8 +54,8 @@ struct Store {
 
 #[derive(Default)]
 struct Kept {
-    /// By their bytes; of equals, the one that came back last is the last. None is empty.
-    idle: BTreeMap<usize, VecDeque<Idle>>,
+    /// The one that came back last is the last.
+    idle: VecDeque<Idle>,
     idle_bytes: usize,
     used_bytes: usize,
 }
@@ -116,65 +119,46 @@ impl Store {
         let bytes = memory.len();
         kept.used_bytes -= bytes;
         let room = self.limit.saturating_sub(kept.used_bytes + kept.idle_bytes);
-        if bytes >= LARGE_BYTES_MIN && bytes <= room {
-            kept.keep(Idle { memory, since: clock::now() });
+        if bytes < LARGE_BYTES_MIN || bytes > room {
+            return;
         }
+        if kept.idle.len() == IDLE_MAX {
+            kept.drop_oldest();
+        }
+        kept.idle_bytes += bytes;
+        kept.idle.push_back(Idle { memory, since: clock::now() });
     }
 }
 
 impl Kept {
-    fn keep(&mut self, idle: Idle) {
-        let bytes = idle.memory.len();
-        self.idle_bytes += bytes;
-        self.idle.entry(bytes).or_default().push_back(idle);
-    }
-
     /// The smallest idle buffer that has room for `bytes` and is not much larger; of equals the one
     /// used last, which the processor's caches may still hold.
     fn find(&mut self, bytes: usize) -> Option<Memory> {
         let fits = bytes.max(LARGE_BYTES_MIN)..=bytes.saturating_add(bytes / 4);
-        if fits.is_empty() {
-            return None;
-        }
-        let (size, _) = self.idle.range(fits).next()?;
-        let size = *size;
-        self.remove(size, VecDeque::pop_back)
+        let fitting = self.idle.iter().enumerate().rev();
+        let fitting = fitting.filter(|(_, idle)| fits.contains(&idle.memory.len()));
+        let (place, _) = fitting.min_by_key(|(_, idle)| idle.memory.len())?;
+        let Idle { memory, .. } = self.idle.remove(place)?;
+        self.idle_bytes -= memory.len();
+        Some(memory)
     }
 
     fn drop_down_to(&mut self, bytes: usize) {
-        while self.idle_bytes > bytes && self.drop_oldest(|_| true) {}
+        while self.idle_bytes > bytes {
+            self.drop_oldest();
+        }
     }
 
     fn drop_stale(&mut self, now: Instant) {
-        while self.drop_oldest(|since| since + IDLE_FOR_MAX <= now) {}
-    }
-
-    /// Drops the buffer that has been idle for longest, if it `is_old` enough.
-    fn drop_oldest(&mut self, is_old: impl Fn(Instant) -> bool) -> bool {
-        let since = |(size, idle): (&usize, &VecDeque<Idle>)| Some((idle.front()?.since, *size));
-        let oldest = self.idle.iter().filter_map(since).min();
-        match oldest {
-            Some((since, size)) if is_old(since) => {
-                self.remove(size, VecDeque::pop_front);
-                true
-            }
-            _ => false,
+        while self.idle.front().is_some_and(|idle| idle.since + IDLE_FOR_MAX <= now) {
+            self.drop_oldest();
         }
     }
 
-    /// Takes one of that size.
-    fn remove(
-        &mut self,
-        size: usize,
-        pop: impl Fn(&mut VecDeque<Idle>) -> Option<Idle>,
-    ) -> Option<Memory> {
-        let equals = self.idle.get_mut(&size)?;
-        let idle = pop(equals)?;
-        if equals.is_empty() {
-            self.idle.remove(&size);
+    fn drop_oldest(&mut self) {
+        if let Some(Idle { memory, .. }) = self.idle.pop_front() {
+            self.idle_bytes -= memory.len();
         }
-        self.idle_bytes -= size;
-        Some(idle.memory)
     }
 }
 
@@ -200,7 +184,7 @@ mod tests {
 
     fn idle(buffers: &Buffers) -> (usize, usize) {
         let kept = buffers.store.kept();
-        (kept.idle.values().map(VecDeque::len).sum(), kept.idle_bytes)
+        (kept.idle.len(), kept.idle_bytes)
     }
 
     fn total(buffers: &Buffers) -> usize {
@@ -310,6 +294,7 @@ mod tests {
                 }
                 let used: usize = taken.iter().map(Buffer::capacity).sum();
                 prop_assert_eq!(buffers.store.kept().used_bytes, used);
+                prop_assert!(idle(&buffers).0 <= IDLE_MAX);
                 prop_assert!(total(&buffers) <= used.max(16 * MIB + 16 * MIB / STEPS));
             }
             taken.clear();
