@@ -181,7 +181,8 @@ impl Scratch {
     }
 
     /// Second pass: writes each record to its destination's builder. Returns the batches that
-    /// are full.
+    /// are full, as many bytes as they have uncompressed: there are as many builders as
+    /// destinations, and what they hold is not compressed yet.
     fn deal(
         &mut self,
         plan: &Plan,
@@ -198,7 +199,7 @@ impl Scratch {
             let builder = &mut builders[index];
             if builder.is_empty() {
                 builder.set_codec(codec);
-            } else if builder.size_estimate() >= plan.batch_bytes {
+            } else if builder.len_bytes_uncompressed() >= plan.batch_bytes {
                 let batch = builder.finish(compressor).zip(offsets[index].take());
                 finished.extend(batch.map(|(outgoing, offsets)| (target, outgoing, offsets)));
                 builder.set_codec(codec);
