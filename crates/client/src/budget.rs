@@ -97,7 +97,7 @@ impl Budget {
         self.shared.limit
     }
 
-    /// Memory that was leased and freed before, kept for those who lease again.
+    /// Memory for what is leased, and for what is made of it, used again.
     pub(crate) fn buffers(&self) -> &Buffers {
         &self.shared.buffers
     }

@@ -1,4 +1,4 @@
-//! CRC-32C, the checksum of record batches.
+//! CRC-32C: the checksum of record batches, and a digest for the names of slots.
 //!
 //! Private to the crate, and the only file that names whose code computes it (docs/adr/0006).
 //! The tests and the fake cluster compute theirs with another crate, so that two

@@ -188,11 +188,12 @@ pub struct Produce {
     pub timeout: Duration,
     /// How batches are compressed at the destination. Default: as they are at the source.
     pub compression: Compression,
-    /// Batches smaller than this are merged with their neighbours when several wait; over a long
-    /// link also larger ones. Default 32 KiB.
+    /// Uncompressed batches smaller than this, and compressed ones smaller than an eighth of it,
+    /// are merged with their neighbours of the same fetch, or while they wait to be sent; over a
+    /// long link also larger ones. Default 32 KiB.
     pub small_batch_bytes: u32,
-    /// The size merged and rebuilt batches are filled to. Default 900 KiB, below the brokers'
-    /// default `max.message.bytes`.
+    /// The size merged and rebuilt batches are filled to; split by key, before they are
+    /// compressed. Default 900 KiB, below the brokers' default `max.message.bytes`.
     pub batch_bytes: u32,
 }
 

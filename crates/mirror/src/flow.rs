@@ -74,7 +74,7 @@ ways! {
     Whole => Passthrough, "whole";
     /// Keys were read, and all of the batch's have one destination.
     OneDestination => Passthrough, "one_destination";
-    /// Several small batches waited.
+    /// Several small batches came in a row, or waited.
     Small => Coalesce, "small";
     /// Its offsets have gaps, as compaction leaves them.
     Gaps => Rebuild, "gaps";
@@ -108,14 +108,12 @@ pub(crate) struct Offsets {
 }
 
 impl Offsets {
-    /// Both halves when `count` records from the front go to the first, if `records` records fill
-    /// the range without a gap; the whole range twice if nobody can say.
+    /// Where the first `count` of `records` records are, and where the others. As narrow as can be
+    /// said: exact if they fill the range, and every gap in it widens both by its length.
     pub(crate) fn split(self, records: i32, count: i32) -> (Offsets, Offsets) {
-        if self.last - self.first + 1 != i64::from(records) {
-            return (self, self);
-        }
-        let middle = self.first + i64::from(count);
-        (Offsets { last: middle - 1, ..self }, Offsets { first: middle, ..self })
+        let last = self.last - i64::from(records - count);
+        let first = self.first + i64::from(count);
+        (Offsets { last, ..self }, Offsets { first, ..self })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the mirror shows of itself. Streams write into cells of the [`Board`] (atomics, one cell
-//! per source partition); the supervisor reads all cells into an immutable [`Status`] now and then.
+//! per source partition); the mirror makes an immutable [`Status`] of them several times a second.
+//! What has not changed is shared with the one before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -191,7 +192,7 @@ pub struct Partition {
     pub paths: Vec<Batches>,
 }
 
-/// The live figures of one source partition. Written by its stream, read by the supervisor: of
+/// The live figures of one source partition. Written by its stream, read by the mirror: of
 /// thousands few have changed since the last time, and only those are gone through.
 #[derive(Debug)]
 pub struct Cell {
@@ -214,11 +215,11 @@ pub struct Cell {
     /// Set after every change, taken before a reading: a change that a reading misses is in the
     /// next one.
     is_changed: AtomicBool,
-    /// What was read last. Only the supervisor takes this lock.
+    /// What was read last. Only the mirror takes this lock.
     seen: Mutex<Option<Arc<Partition>>>,
 }
 
-/// The gauges of a partition, which the supervisor sets.
+/// The gauges of a partition, which the mirror sets.
 #[derive(Debug)]
 struct Gauges {
     next_offset: Gauge,

@@ -75,9 +75,10 @@ pub(crate) fn coalesce(shape: Shape) -> Case {
         let batches: Vec<Outgoing> = (0..shape.records).map(single).collect();
         let mut recoder = Recoder::new(Levels::default(), DECOMPRESSED_BYTES_MAX);
         keeping(move || {
-            let joined = recoder.coalesce(black_box(&batches)).expect("invariant: we made them");
-            assert_eq!(joined.records_count() as usize, batches.len());
-            joined
+            let joined = recoder.coalesce(black_box(&batches), 1 << 20);
+            let joined = joined.expect("invariant: there are batches");
+            assert_eq!(joined.count, batches.len());
+            joined.batch
         })
     })
 }

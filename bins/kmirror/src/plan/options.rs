@@ -280,10 +280,17 @@ const FLOW_OPTIONS: &[Opt] = &[
         "small_batch",
         Kind::Bytes,
         "32KiB",
-        "Batches smaller than this are merged with their neighbours when several wait; over a long \
-         link also larger ones.",
+        "Uncompressed batches smaller than this, and compressed ones smaller than an eighth of it, \
+         are merged with their neighbours of the same fetch, or while they wait to be sent; over a \
+         long link also larger ones.",
     ),
-    opt("batch", Kind::Bytes, "900KiB", "The size merged and rebuilt batches are filled to."),
+    opt(
+        "batch",
+        Kind::Bytes,
+        "900KiB",
+        "The size merged and rebuilt batches are filled to; split by key, before they are \
+         compressed.",
+    ),
     opt("create_topics", Kind::Boolean, "true", "Create topics the destination lacks."),
     opt(
         "copy_topic_configs",

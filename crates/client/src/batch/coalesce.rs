@@ -6,43 +6,30 @@
 //! are, compressed ones are decompressed and compressed again once. The records of the result
 //! are those of the batches, in order.
 
+use super::compression::Codec;
 use super::outgoing::Outgoing;
-use super::rebuild::{self, Recoder};
+use super::rebuild::Recoder;
 
-/// Why batches cannot be joined.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// There is none to join.
-    #[error("no batches to join")]
-    Empty,
-    /// One of them cannot be read, or all of them are too much for one.
-    #[error("join batch {index}")]
-    Batch {
-        /// Which one of those given, from 0.
-        index: usize,
-        /// What is wrong.
-        source: rebuild::Error,
-    },
-}
+/// By how much a joined batch may be larger uncompressed: records of a kilobyte that repeat
+/// themselves compress a hundredfold, and whoever reads the batch has to hold it all.
+const UNCOMPRESSED_LARGER: usize = 4;
 
-impl Error {
-    /// Whether trying again can help: it cannot. Producing the batches one by one may.
-    #[must_use]
-    pub const fn is_retryable(&self) -> bool {
-        false
-    }
+/// Several batches in one.
+#[derive(Debug)]
+pub struct Joined {
+    /// The batch.
+    pub batch: Outgoing,
+    /// How many it was made of; 1 if the first could not be joined with the next.
+    pub count: usize,
 }
 
 impl Recoder {
-    /// Joins `batches` into one of the first one's codec. One batch alone comes back as it is,
-    /// its checksum still the source's.
+    /// Joins `batches`, from the first on, into one of the first one's codec: as many as have
+    /// `bytes_max` bytes together and, if they are compressed, four times that uncompressed.
+    /// `None` if there are no batches.
     ///
-    /// The result may be a few bytes per record larger than its parts were together; add up
-    /// [`Outgoing::len_bytes`] and leave that much of the destination's limit free.
-    ///
-    /// # Errors
-    /// [`Error`]; the batches are untouched and can be produced one by one.
+    /// It ends before one that is too much or cannot be read. One alone comes back as it is, its
+    /// checksum still the source's, whatever its size and whether it can be read or not.
     ///
     /// ```
     /// use kmirror_client::batch::rebuild::{Builder, Recoder};
@@ -56,26 +43,35 @@ impl Recoder {
     /// let batches = [single(b"one"), single(b"two"), single(b"three")];
     ///
     /// let mut recoder = Recoder::new(Levels::default(), 16 << 20);
-    /// let joined = recoder.coalesce(&batches)?;
-    /// assert_eq!(joined.records_count(), 3);
-    /// # Ok::<(), kmirror_client::batch::coalesce::Error>(())
+    /// let joined = recoder.coalesce(&batches, 1 << 20).expect("there are batches");
+    /// assert_eq!((joined.count, joined.batch.records_count()), (3, 3));
     /// ```
-    pub fn coalesce(&mut self, batches: &[Outgoing]) -> Result<Outgoing, Error> {
-        let first = match batches {
-            [] => return Err(Error::Empty),
-            [single] => return Ok(single.clone()),
-            [first, ..] => first,
-        };
-        self.builder.clear();
-        self.builder.set_codec(first.codec());
-        self.builder.begin_joined(batches);
-        for (index, batch) in batches.iter().enumerate() {
-            if let Err(source) = self.builder.append(batch, &mut self.decompressor) {
-                self.builder.clear();
-                return Err(Error::Batch { index, source });
-            }
+    pub fn coalesce(&mut self, batches: &[Outgoing], bytes_max: usize) -> Option<Joined> {
+        let [first, behind @ ..] = batches else { return None };
+        let alone = Joined { batch: first.clone(), count: 1 };
+        if behind.is_empty() {
+            return Some(alone);
         }
-        self.builder.finish(&mut self.compressor).ok_or(Error::Empty)
+        let Recoder { builder, compressor, decompressor } = self;
+        builder.clear();
+        builder.set_codec(first.codec());
+        builder.begin_joined(batches, bytes_max);
+        let (compressed_max, uncompressed_max) = match first.codec() {
+            Codec::None => (usize::MAX, bytes_max),
+            _ => (bytes_max, bytes_max.saturating_mul(UNCOMPRESSED_LARGER)),
+        };
+        let mut bytes = 0_usize;
+        let joined = |batch: &&Outgoing| {
+            bytes += batch.len_bytes();
+            bytes <= compressed_max && builder.append(batch, decompressor, uncompressed_max).is_ok()
+        };
+        let count = batches.iter().take_while(joined).count();
+        if count < 2 {
+            builder.clear();
+            return Some(alone);
+        }
+        let batch = builder.finish(compressor)?;
+        Some(Joined { batch, count })
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Shift(u32);
 impl Shift {
     /// The shift over the record count and `payload_len` bytes of records, which together
     /// follow everything the patch may change. One multiplication for each byte of the length
-    /// but the first: a tenth of a microsecond each.
+    /// but the first: about 100 cycles each.
     pub(super) fn over_payload(payload_len: usize) -> Self {
         Self::over(payload_len + (LEN - PATCHED_UNTIL))
     }

@@ -22,8 +22,9 @@ pub const BODY_BYTES_MAX: usize = 1 << 30;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The batch would hold more than [`BODY_BYTES_MAX`]. It is as it was before; end it.
-    #[error("a batch of more than {BODY_BYTES_MAX} bytes of records")]
+    /// The batch would hold more than [`BODY_BYTES_MAX`], or than its maker wants. It is as it was
+    /// before; end it.
+    #[error("more bytes of records than one batch may have")]
     TooLarge,
     /// The records to be rebuilt cannot be read.
     #[error("read the records to rebuild")]
@@ -125,21 +126,28 @@ impl Builder {
     /// Adds all records of `batch` in order, copying their fields unread.
     ///
     /// # Errors
-    /// [`Error::Source`] when the batch cannot be read, [`Error::TooLarge`]; either way the
-    /// batch in the making is as it was.
+    /// [`Error::Source`] when the batch cannot be read, [`Error::TooLarge`] when there would be
+    /// more than `bytes_max` bytes uncompressed; either way the batch in the making is as it was.
     pub fn append(
         &mut self,
         batch: &Outgoing,
         decompressor: &mut Decompressor,
+        bytes_max: usize,
     ) -> Result<(), Error> {
         let body = batch.body(decompressor)?;
+        if body.len() > bytes_max.saturating_sub(self.len_bytes_uncompressed()) {
+            return Err(Error::TooLarge);
+        }
         let mut records = RawRecords::new(batch.header(), body);
         let (numbering, len) = (self.numbering, self.body.len());
         if numbering.count() == 0 && self.body.capacity() == 0 {
             self.begin(body.len().max(self.body_bytes_last).min(BODY_BYTES_MAX));
         }
         self.body.reserve(body.len().min(BODY_BYTES_MAX) + Head::ROOM);
-        let result = self.append_raw(&mut records, usize::MAX);
+        let mut result = self.append_raw(&mut records, usize::MAX);
+        if result.is_ok() && self.len_bytes_uncompressed() > bytes_max {
+            result = Err(Error::TooLarge);
+        }
         if result.is_err() {
             self.numbering = numbering;
             self.body.truncate(len);
@@ -161,11 +169,14 @@ impl Builder {
         Ok(())
     }
 
-    /// Makes room for a batch of all records of `batches`, as far as their sizes tell.
-    pub(super) fn begin_joined(&mut self, batches: &[Outgoing]) {
+    /// Makes room for a batch of all records of `batches` or as many as fit into `bytes_max`
+    /// bytes, as far as their sizes tell.
+    pub(super) fn begin_joined(&mut self, batches: &[Outgoing], bytes_max: usize) {
+        let bytes_max = bytes_max.min(BODY_BYTES_MAX);
         if self.codec == Codec::None {
-            let bytes = batches.iter().map(bytes_renumbered).sum::<usize>();
-            self.begin(bytes.min(BODY_BYTES_MAX));
+            let sum = |sum: usize, batch| Some(sum + bytes_renumbered(batch)).ok_or(sum);
+            let (Ok(bytes) | Err(bytes)) = batches.iter().try_fold(0, sum);
+            self.begin(bytes.min(bytes_max));
         }
     }
 
@@ -228,10 +239,10 @@ impl Builder {
         Some(Outgoing::assemble(numbering.header(self.codec), payload))
     }
 
-    /// Drops the records added since the last batch.
+    /// Drops the records added since the last batch, and their memory.
     pub fn clear(&mut self) {
         self.numbering = Numbering::default();
-        self.body.truncate(0);
+        self.body = Buffer::default();
     }
 
     /// A batch holds not much more memory than it has bytes: it may wait for long.

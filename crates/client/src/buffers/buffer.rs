@@ -18,8 +18,8 @@ pub(super) enum Memory {
 }
 
 impl Memory {
-    pub(super) fn new(bytes: usize) -> Self {
-        let pages = (bytes >= LARGE_BYTES_MIN).then(|| MmapMut::map_anon(bytes).ok()).flatten();
+    pub(super) fn new(bytes: usize, pages_from: usize) -> Self {
+        let pages = (bytes >= pages_from).then(|| MmapMut::map_anon(bytes).ok()).flatten();
         pages.map_or_else(|| Self::Heap(vec![0; bytes]), Self::Pages)
     }
 
@@ -61,7 +61,7 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// A buffer that belongs to no store.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { memory: Memory::new(bytes), filled: 0, store: None }
+        Self { memory: Memory::new(bytes, LARGE_BYTES_MIN), filled: 0, store: None }
     }
 
     pub(super) fn of(memory: Memory, store: Arc<Store>) -> Self {
@@ -114,7 +114,7 @@ impl Buffer {
         let bytes = self.filled.saturating_add(more).max(self.filled.saturating_mul(2));
         let mut larger = match &self.store {
             Some(store) => store.give(bytes),
-            None => Memory::new(bytes),
+            None => Memory::new(bytes, LARGE_BYTES_MIN),
         };
         larger[..self.filled].copy_from_slice(&self.memory[..self.filled]);
         let smaller = std::mem::replace(&mut self.memory, larger);

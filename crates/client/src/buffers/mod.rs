@@ -1,6 +1,7 @@
 //! Memory for answers, and for batches made of them, used again rather than asked of the system
 //! each time: a block of several MiB is mapped, faulted in page by page and unmapped again each
-//! time otherwise. Owned by a [`Budget`](crate::budget::Budget).
+//! time otherwise. Owned by a [`Budget`](crate::budget::Budget), or by a
+//! builder of batches that has none.
 //!
 //! A [`Buffer`] is filled and becomes [`Bytes`](bytes::Bytes); when the last slice of them is
 //! dropped, wherever that is, the memory comes back here.
@@ -31,6 +32,10 @@ use buffer::Memory;
 /// What is smaller comes from the allocator, which has such blocks at hand.
 const LARGE_BYTES_MIN: usize = 16 << 10;
 
+/// The most mappings that fit into the limit. Linux grants a process 65,530 unless told otherwise
+/// (`vm.max_map_count`).
+const MAPPINGS_MAX: usize = 1 << 15;
+
 /// Room is made in this many steps between a power of two and the next, so that a buffer serves
 /// for others of nearly its size.
 const STEPS: usize = 32;
@@ -49,6 +54,8 @@ pub(crate) struct Buffers {
 
 struct Store {
     limit: usize,
+    /// Buffers of at least so many bytes are pages of their own.
+    pages_from: usize,
     kept: Mutex<Kept>,
 }
 
@@ -71,7 +78,8 @@ impl Buffers {
     /// budget is in use.
     pub(crate) fn new(leased: usize) -> Self {
         let limit = leased.saturating_add(leased / STEPS);
-        Self { store: Arc::new(Store { limit, kept: Mutex::default() }) }
+        let pages_from = LARGE_BYTES_MIN.max(limit / MAPPINGS_MAX);
+        Self { store: Arc::new(Store { limit, pages_from, kept: Mutex::default() }) }
     }
 
     /// An empty buffer with room for `bytes`.
@@ -108,7 +116,7 @@ impl Store {
         let memory = kept.find(bytes).unwrap_or_else(|| {
             let room = rounded(bytes);
             self.make_room(&mut kept, room);
-            Memory::new(room)
+            Memory::new(room, self.pages_from)
         });
         kept.used_bytes += memory.len();
         memory

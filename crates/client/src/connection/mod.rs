@@ -80,7 +80,7 @@ struct Shared {
     closing: Notify,
     /// What came last was nothing that a broker sends.
     garbled: AtomicBool,
-    /// Where the memory for large answers comes from, if not from the allocator.
+    /// Where the memory for answers comes from, if not from the allocator.
     buffers: OnceLock<Buffers>,
 }
 
@@ -188,7 +188,7 @@ impl Connection {
         self.inner.shared.send(Call { api, version, is_answered: false, timeout }, body)
     }
 
-    /// Takes the memory for large answers from `buffers` from now on. The first word counts.
+    /// Takes the memory for answers from `buffers` from now on. The first word counts.
     pub(crate) fn read_into(&self, buffers: &Buffers) {
         self.inner.shared.buffers.get_or_init(|| buffers.clone());
     }

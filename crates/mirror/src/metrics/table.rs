@@ -130,7 +130,7 @@ metrics! {
         "Failed looks at a cluster's topics",
         "The cluster is unreachable or refuses: see the log.";
     MemoryUsed "kmirror_memory_used_bytes" Gauge []
-        "Bytes leased for what is fetched and not yet acknowledged",
+        "Bytes leased for fetches under way, and for what is fetched and not yet acknowledged",
         "At the limit the destination is the slower end; fetching waits.";
     MemoryLimit "kmirror_memory_limit_bytes" Gauge []
         "The budget",

@@ -14,9 +14,3 @@ pub(super) fn is_small(batch: &Outgoing, bytes: usize) -> bool {
     };
     batch.len_bytes() < bytes
 }
-
-/// The most bytes that `batch` can have in a batch of several: renumbered, a record may take
-/// another byte.
-pub(super) fn bytes_among_others(batch: &Outgoing) -> usize {
-    batch.len_bytes() + usize::try_from(batch.records_count()).unwrap_or(0)
-}

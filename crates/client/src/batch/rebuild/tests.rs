@@ -143,8 +143,8 @@ fn a_batch_that_cannot_be_read_leaves_the_builder_as_it_was() {
     let bad = Outgoing::passthrough(&Batch::try_new(bad).unwrap()).unwrap();
     let mut decompressor = Decompressor::new(1 << 20);
     let mut builder = Builder::new(Codec::None);
-    builder.append(&good, &mut decompressor).unwrap();
-    assert!(matches!(builder.append(&bad, &mut decompressor), Err(Error::Source(_))));
+    builder.append(&good, &mut decompressor, usize::MAX).unwrap();
+    assert!(matches!(builder.append(&bad, &mut decompressor, usize::MAX), Err(Error::Source(_))));
     let batch = builder.finish(&mut Compressor::default()).unwrap();
     assert_eq!(read(&batch), [plain(1, "a")]);
 }

@@ -48,7 +48,8 @@ pub(super) const KEYS: &[Key] = &[
         "fetch.max.bytes",
         Kind::Bytes(0),
         "16777216",
-        "The most a fetch returns. A first batch larger than this still passes.",
+        "The most a fetch returns; less where the memory does not hold four answers of each \
+         stream. A first batch larger than this still passes.",
     ),
     Key::honoured(
         "fetch.max.wait.ms",
@@ -60,7 +61,8 @@ pub(super) const KEYS: &[Key] = &[
         "max.partition.fetch.bytes",
         Kind::Bytes(0),
         "2097152",
-        "The most a fetch returns of one partition. A first batch larger than this still passes.",
+        "The most a fetch returns of one partition where many are read; few share the whole \
+         answer. A first batch larger than this still passes.",
     ),
     Key::honoured(
         "session.timeout.ms",

@@ -3,7 +3,7 @@
 use super::{Key, Kind};
 
 const BYTES: &str = "a mirror moves bytes and never interprets them";
-const BATCHES: &str = "batches arrive from the source as they are";
+const BATCHES: &str = "batches arrive from the source as they are; small ones are merged";
 const BUDGET: &str = "one budget bounds the memory of the whole mirror";
 const PARTITIONER: &str = "partitions are chosen with --partitioning";
 const NO_LIMIT: &str =
@@ -49,12 +49,16 @@ pub(super) const KEYS: &[Key] = &[
     Key::ignored("max.block.ms", Kind::Milliseconds(0), BUDGET),
     Key::ignored("retries", Kind::Integer(0), NO_LIMIT),
     Key::ignored("delivery.timeout.ms", Kind::Milliseconds(0), NO_LIMIT),
-    Key::ignored("compression.gzip.level", Kind::Integer(-1), "the codec's default level is used"),
+    Key::ignored(
+        "compression.gzip.level",
+        Kind::Integer(-1),
+        "level 3 is used where it compresses",
+    ),
     Key::ignored("compression.lz4.level", Kind::Integer(1), "the codec's default level is used"),
     Key::ignored(
         "compression.zstd.level",
         Kind::Integer(-131_072),
-        "the codec's default level is used",
+        "level 1 is used where it compresses",
     ),
     Key::fixed("key.serializer", Kind::Text, BYTE_ARRAY, BYTES),
     Key::fixed("value.serializer", Kind::Text, BYTE_ARRAY, BYTES),

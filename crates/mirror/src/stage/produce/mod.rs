@@ -4,8 +4,8 @@
 //!
 //! Always true:
 //! - a lane hands parcels to the producer in the order they came, no more than a few at a time, so
-//!   that small ones that have to wait anyway can be merged ([`Way::Small`]); nothing waits to be
-//!   merged;
+//!   that small ones that have to wait anyway can be merged ([`Way::Small`]), as those of one
+//!   answer were in route; nothing waits to be merged;
 //! - after a failure a lane sends nothing until every parcel under way has come back;
 //! - parcels of an ended life are dropped, never sent;
 //! - what waits is bounded by the leases it holds.
@@ -21,6 +21,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use kmirror_client::backoff::Backoff;
+use kmirror_client::batch::coalesce::Joined;
 use kmirror_client::batch::rebuild::Recoder;
 use kmirror_client::batch::{Levels, Outgoing};
 use kmirror_client::budget::{Budget, Lease};
@@ -29,7 +30,7 @@ use kmirror_client::{TopicPartition, clock};
 
 use super::commit::Span;
 use super::route::DECOMPRESSED_BYTES_MAX;
-use super::small::{bytes_among_others, is_small};
+use super::small::is_small;
 use crate::config::Config;
 use crate::error::chain;
 use crate::flow::{Life, Offsets, Origin, Parcel, Produced, Way};
@@ -199,16 +200,12 @@ impl Produce {
         }
         let batches: Vec<Outgoing> =
             lane.waiting.iter().take(run).map(|waiting| waiting.outgoing.clone()).collect();
-        match self.recoder.coalesce(&batches) {
-            Ok(outgoing) => {
-                let merged: Vec<Waiting> = lane.waiting.drain(..run).collect();
-                Some(merge(&merged, outgoing))
+        match self.recoder.coalesce(&batches, fill) {
+            Some(Joined { batch, count }) if count > 1 => {
+                let merged: Vec<Waiting> = lane.waiting.drain(..count).collect();
+                Some(merge(&merged, batch))
             }
-            // One of them cannot be read: each goes alone, and its own reader will say why.
-            Err(error) => {
-                tracing::debug!(partition = %lane.partition, %error, "batches not merged");
-                lane.waiting.pop_front()
-            }
+            _ => lane.waiting.pop_front(),
         }
     }
 
@@ -380,14 +377,14 @@ impl Lane {
     }
 
     /// How many parcels at the front may be merged: small, of one life, of one codec, together
-    /// within `fill` bytes.
+    /// within `fill` bytes as they are.
     fn run(&self, small: usize, fill: usize) -> usize {
         let Some(first) = self.waiting.front() else { return 0 };
         let mut bytes = 0;
         self.waiting
             .iter()
             .take_while(|waiting| {
-                bytes += bytes_among_others(&waiting.outgoing);
+                bytes += waiting.outgoing.len_bytes();
                 is_small(&waiting.outgoing, small)
                     && bytes <= fill
                     && waiting.outgoing.codec() == first.outgoing.codec()

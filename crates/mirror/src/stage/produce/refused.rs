@@ -162,12 +162,9 @@ pub(super) fn behind(parcel: &Outgoing, place: i32) -> Option<Outgoing> {
     builder.finish(&mut Compressor::default())
 }
 
-/// The offsets of the record at `place` among `offsets`, which `records` records share.
+/// Where the record at `place` is among `offsets`, which `records` records share.
 pub(super) fn offsets_at(offsets: Offsets, records: i32, place: i32) -> Offsets {
-    let (_, from) = if place == 0 { (offsets, offsets) } else { offsets.split(records, place) };
-    if from == offsets && place != 0 {
-        return offsets;
-    }
+    let (_, from) = offsets.split(records, place);
     from.split(records - place, 1).0
 }
 
@@ -248,8 +245,9 @@ mod tests {
         let gapless = Offsets { first: 10, last: 13 };
         assert_eq!(offsets_at(gapless, 4, place), Offsets { first: 12, last: 12 });
         assert_eq!(offsets_at(gapless, 4, 0), Offsets { first: 10, last: 10 });
-        let gaps = Offsets { first: 10, last: 20 };
-        assert_eq!(offsets_at(gaps, 4, place), gaps);
+        let a_gap_of_two = Offsets { first: 10, last: 15 };
+        assert_eq!(offsets_at(a_gap_of_two, 4, place), Offsets { first: 12, last: 14 });
+        assert_eq!(offsets_at(a_gap_of_two, 4, 3), Offsets { first: 13, last: 15 });
         assert_eq!(behind(&parcel, place).unwrap().records_count(), 1);
         assert!(behind(&parcel, 3).is_none());
     }

@@ -5,6 +5,7 @@ use kmirror_client::batch::rebuild::Builder;
 use kmirror_client::batch::{Codec, Compressor, Entry, Outgoing};
 use kmirror_client::budget::Budget;
 
+use super::run::Run;
 use super::{
     Judgement, Opened, Plan, Router, Stretch, codec_of, grow, judge, unreadable, without_key,
 };
@@ -20,11 +21,17 @@ pub(super) struct Scratch {
     builders: Vec<Builder>,
     /// The source offsets in each builder.
     offsets: Vec<Option<Offsets>>,
+    /// Small batches whose records all go to one destination partition, for each of them; empty
+    /// where its builder is not.
+    runs: Vec<Run>,
     /// Destinations of the records of the entry in hand; [`LEFT_OUT`] for those that are not
     /// mirrored.
     targets: Vec<i32>,
 }
 
+/// What the batches in the making may have together, uncompressed, whatever the number of
+/// destinations: they are beside the budget.
+const BUILT_BYTES_MAX: usize = 4 << 20;
 /// The target of a record that is before the position or skipped.
 const LEFT_OUT: i32 = -1;
 /// The target of a record without a key, until the batch's is known.
@@ -62,9 +69,8 @@ impl Router {
             }
             done = entry.next_offset();
         }
-        for partition in 0..count {
-            self.flush(plan, partition, &mut parcels);
-        }
+        self.end_runs(plan, &mut parcels);
+        self.end_built(plan, &mut parcels);
         if !parcels.is_empty() {
             routed.sections.push(Section { next_offset: done, parcels });
         }
@@ -89,10 +95,9 @@ impl Router {
         match (spread, whole) {
             (Spread::None, _) => return Ok(()),
             (Spread::One(partition), Some(outgoing)) => {
-                self.flush(plan, partition, parcels);
                 let offsets = Offsets { first: entry.base_offset(), last: entry.next_offset() - 1 };
                 let way = Way::OneDestination;
-                self.emit(plan, Parcel { partition, outgoing, way, offsets }, parcels);
+                self.keyed_whole(plan, Parcel { partition, outgoing, way, offsets }, parcels);
                 return Ok(());
             }
             (Spread::One(_), None) => {}
@@ -100,35 +105,87 @@ impl Router {
             (Spread::Several, _) => {}
         }
         let codec = plan.codec.unwrap_or_else(|| codec_of(entry));
-        for (partition, outgoing, offsets) in keys.deal(plan, codec, &opened, compressor)? {
+        let finished = keys.deal(plan, codec, &opened, compressor);
+        // What is in the rows came before what was dealt.
+        self.end_runs(plan, parcels);
+        for (partition, outgoing, offsets) in finished? {
             self.emit(plan, Parcel { partition, outgoing, way, offsets }, parcels);
+        }
+        if self.keys.len_bytes_uncompressed() > BUILT_BYTES_MAX {
+            self.end_built(plan, parcels);
         }
         Ok(())
     }
 
-    /// Ends the batch in the making for a destination.
-    fn flush(&mut self, plan: &Plan, partition: i32, parcels: &mut Vec<Parcel>) {
+    /// A batch that may pass as it is to the one destination of all its records.
+    fn keyed_whole(&mut self, plan: &Plan, parcel: Parcel, parcels: &mut Vec<Parcel>) {
+        let Parcel { partition, outgoing, way, offsets } = parcel;
         let Ok(index) = usize::try_from(partition) else { return };
+        self.end_batch(plan, index, parcels);
+        if !self.keys.runs[index].takes(plan, &outgoing) {
+            self.end_run_of(plan, index, parcels);
+        }
+        if self.keys.runs[index].takes(plan, &outgoing) {
+            self.keys.runs[index].push(outgoing, offsets);
+        } else {
+            self.emit(plan, Parcel { partition, outgoing, way, offsets }, parcels);
+        }
+    }
+
+    fn end_runs(&mut self, plan: &Plan, parcels: &mut Vec<Parcel>) {
+        (0..self.keys.runs.len()).for_each(|index| self.end_run_of(plan, index, parcels));
+    }
+
+    /// Ends the row of small batches for a destination.
+    fn end_run_of(&mut self, plan: &Plan, index: usize, parcels: &mut Vec<Parcel>) {
+        let alone = (partition_of(index), Way::OneDestination);
+        for parcel in self.keys.runs[index].end(plan, &mut self.recoder, alone) {
+            self.emit(plan, parcel, parcels);
+        }
+    }
+
+    fn end_built(&mut self, plan: &Plan, parcels: &mut Vec<Parcel>) {
+        (0..self.keys.builders.len()).for_each(|index| self.end_batch(plan, index, parcels));
+    }
+
+    /// Ends the batch in the making for a destination.
+    fn end_batch(&mut self, plan: &Plan, index: usize, parcels: &mut Vec<Parcel>) {
         let offsets = self.keys.offsets[index].take();
         let batch = self.keys.builders[index].finish(&mut self.compressor);
         if let Some((outgoing, offsets)) = batch.zip(offsets) {
-            let way = Way::Keys;
+            let (partition, way) = (partition_of(index), Way::Keys);
             self.emit(plan, Parcel { partition, outgoing, way, offsets }, parcels);
         }
     }
 }
 
+fn partition_of(index: usize) -> i32 {
+    i32::try_from(index).expect("invariant: there are as many as the count of partitions says")
+}
+
 impl Scratch {
     pub(super) fn new(budget: &Budget) -> Self {
         let budget = budget.clone();
-        Self { budget, builders: Vec::new(), offsets: Vec::new(), targets: Vec::new() }
+        Self {
+            budget,
+            builders: Vec::new(),
+            offsets: Vec::new(),
+            runs: Vec::new(),
+            targets: Vec::new(),
+        }
     }
 
     /// Prepares for that many destination partitions.
     fn resize(&mut self, partitions: usize) {
-        let Self { budget, builders, offsets, .. } = self;
+        let Self { budget, builders, offsets, runs, .. } = self;
         builders.resize_with(partitions, || Builder::new(Codec::None).within(budget));
         offsets.resize(partitions, None);
+        runs.resize_with(partitions, Run::default);
+    }
+
+    /// What the batches in the making have together.
+    fn len_bytes_uncompressed(&self) -> usize {
+        self.builders.iter().map(Builder::len_bytes_uncompressed).sum()
     }
 
     /// First pass over an entry: finds each record's destination, and any reason to halt, before

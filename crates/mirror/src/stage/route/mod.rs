@@ -4,8 +4,8 @@
 //! otherwise.
 //!
 //! Always true:
-//! - small batches that came together become one, so that what is remembered of a batch is little
-//!   beside the batch; nothing waits for more to come;
+//! - where a partition has one destination, small batches that came in a row become one, so that
+//!   what is remembered of a batch is little beside the batch; nothing waits for more to come;
 //! - control and empty batches make no parcel, but the position passes them;
 //! - records before the position are left out;
 //! - parcels of one destination partition are in the order of their source offsets;
@@ -27,7 +27,6 @@ use crate::error::{Halt, chain};
 use crate::flow::{Offsets, Parcel, Routed, Section, Skipped, Way};
 use crate::policy::partitioning::Mapping;
 use crate::policy::trouble::Refused;
-use crate::stage::small::is_small;
 use run::Run;
 
 /// The most a batch may have decompressed: a bound against bombs, far above what brokers take.
@@ -121,7 +120,7 @@ impl Router {
         let mut entries = stretch.entries.iter().filter(|entry| entry.next_offset() > stretch.from);
         let to = (partition, stretch.from);
         let outcome = entries.try_for_each(|entry| self.fixed_entry(plan, to, entry, routed));
-        self.flush_run(plan, partition, routed);
+        self.end_run(plan, partition, routed);
         outcome
     }
 
@@ -142,11 +141,10 @@ impl Router {
             Ok(outgoing) => {
                 routed.records += i64::from(outgoing.records_count());
                 let offsets = Offsets { first: entry.base_offset(), last: next_offset - 1 };
-                let is_small = is_small(&outgoing, plan.small_batch_bytes);
-                if !(is_small && self.run.takes(plan, &outgoing)) {
-                    self.flush_run(plan, partition, routed);
+                if !self.run.takes(plan, &outgoing) {
+                    self.end_run(plan, partition, routed);
                 }
-                if is_small {
+                if self.run.takes(plan, &outgoing) {
                     self.run.push(outgoing, offsets);
                 } else {
                     let parcel = Parcel { partition, outgoing, way: Way::Whole, offsets };
@@ -154,7 +152,7 @@ impl Router {
                 }
             }
             Err(way) => {
-                self.flush_run(plan, partition, routed);
+                self.end_run(plan, partition, routed);
                 let to = Rebuild { plan, partition, from, way };
                 let mut parcels = Vec::new();
                 self.rebuild(&to, entry, routed, &mut parcels)?;
@@ -220,6 +218,13 @@ impl Router {
             self.emit(plan, Parcel { partition, outgoing, way, offsets }, parcels);
         }
         Ok(())
+    }
+
+    /// Ends the row of small batches.
+    fn end_run(&mut self, plan: &Plan, partition: i32, routed: &mut Routed) {
+        for parcel in self.run.end(plan, &mut self.recoder, (partition, Way::Whole)) {
+            self.section(plan, parcel, routed);
+        }
     }
 
     /// Adds a section of that parcel alone.

@@ -149,13 +149,29 @@ fn a_row_is_no_larger_than_new_batches_are_made() {
 }
 
 #[test]
-fn a_row_with_a_batch_that_cannot_be_read_passes_one_by_one() {
+fn a_row_of_compressed_batches_is_bounded_uncompressed_too() {
+    let entries: Vec<Entry> = (0..100)
+        .map(|at| batch_with(Codec::Zstd, at, &[keyed("a", &"x".repeat(2_000))], |_| {}))
+        .collect();
+    for mapping in [Mapping::Fixed(0), Mapping::Keys(4)] {
+        let plan = Plan { batch_bytes: 12_500, ..plan(mapping) };
+        let routed = route(&plan, 0, &entries);
+        let parcels = routed.sections.iter().flat_map(|section| &section.parcels);
+        let counts: Vec<i32> = parcels.map(|parcel| parcel.outgoing.records_count()).collect();
+        assert_eq!(counts, [24, 24, 24, 24, 4]);
+        assert_eq!(routed.end(), Some(100));
+    }
+}
+
+#[test]
+fn a_batch_that_cannot_be_read_passes_alone() {
     let good = |at| batch_with(Codec::Zstd, at, &[keyed("a", "1")], |_| {});
     // Uncompressed bytes that say they are zstd.
-    let bad = batch_with(Codec::None, 1, &[keyed("a", "1")], |bytes| bytes[22] |= 4);
-    let routed = route(&plan(Mapping::Fixed(0)), 0, &[good(0), bad, good(2)]);
-    assert_eq!(ways(&routed), [Way::Whole; 3]);
-    assert_eq!((routed.end(), routed.halt), (Some(3), None));
+    let bad = batch_with(Codec::None, 2, &[keyed("a", "1")], |bytes| bytes[22] |= 4);
+    let entries = [good(0), good(1), bad, good(3), good(4)];
+    let routed = route(&plan(Mapping::Fixed(0)), 0, &entries);
+    assert_eq!(ways(&routed), [Way::Small, Way::Whole, Way::Small]);
+    assert_eq!((routed.end(), routed.halt), (Some(5), None));
 }
 
 #[test]
@@ -269,15 +285,42 @@ fn a_batch_of_one_key_passes_whole_when_keys_are_hashed() {
 }
 
 #[test]
-fn batches_without_keys_stay_whole_and_are_spread() {
+fn batches_without_keys_stay_together_and_are_spread() {
     let entries: Vec<Entry> = (0..200)
         .map(|index| batch(index * 2, &[(None, Some(vec![1])), (None, Some(vec![2]))]))
         .collect();
     let routed = route(&plan(Mapping::Keys(4)), 0, &entries);
-    assert!(ways(&routed).iter().all(|way| *way == Way::OneDestination));
+    assert_eq!(ways(&routed), [Way::Small; 4]);
     let delivered = delivered(&routed);
     assert_eq!(delivered.len(), 4);
     assert!(delivered.values().all(|records| records.len() > 40));
+}
+
+#[test]
+fn rows_to_each_destination_keep_their_order_with_what_is_split() {
+    let (one, two) = ("a", (0..).map(|n| n.to_string()).find(|key| differs("a", key)).unwrap());
+    let both = [keyed(one, "2"), keyed(&two, "3")];
+    let large = "x".repeat(40 << 10);
+    let entries = [
+        batch(0, &[keyed(one, "0")]),
+        batch(1, &[keyed(&two, "1")]),
+        batch(2, &[keyed(one, "1")]),
+        batch(3, &both),
+        batch(5, &[keyed(one, "4")]),
+        batch(6, &[keyed(one, &large)]),
+        batch(7, &[keyed(&two, "5")]),
+    ];
+    let routed = route(&plan(Mapping::Keys(4)), 0, &entries);
+    let [first, second] = [one, &two].map(|key| for_key(key.as_bytes(), 4));
+    let to_first = ["0", "1", "2", "4", &large].map(|value| keyed(one, value));
+    assert_eq!(delivered(&routed)[&first], to_first);
+    assert_eq!(delivered(&routed)[&second], ["1", "3", "5"].map(|value| keyed(&two, value)));
+    let small = ways(&routed).iter().filter(|way| **way == Way::Small).count();
+    assert_eq!(small, 1, "{:?}", ways(&routed));
+}
+
+fn differs(one: &str, other: &str) -> bool {
+    for_key(one.as_bytes(), 4) != for_key(other.as_bytes(), 4)
 }
 
 #[test]
