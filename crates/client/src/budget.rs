@@ -53,6 +53,7 @@ impl Budget {
             used: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
+            parts: AtomicUsize::new(0),
             buffers: Buffers::new(limit),
         };
         Self { shared: Arc::new(shared) }
@@ -95,6 +96,18 @@ impl Budget {
     /// The limit, in bytes.
     pub fn limit(&self) -> usize {
         self.shared.limit
+    }
+
+    /// Takes part until the guard is dropped: one more has to make do with an equal part.
+    pub(crate) fn take_part(&self) -> Part {
+        self.shared.parts.fetch_add(1, Ordering::AcqRel);
+        Part { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The bytes that each of the fetchers that read something should make do with; all of them if
+    /// there is none.
+    pub fn part_bytes(&self) -> usize {
+        self.shared.limit / self.shared.parts.load(Ordering::Acquire).max(1)
     }
 
     /// Memory for what is leased, and for what is made of it, used again.
@@ -174,18 +187,18 @@ impl Lease {
 #[derive(Debug)]
 pub(crate) struct Pins {
     bytes: AtomicUsize,
-    max: usize,
+    max: Arc<AtomicUsize>,
     eased: Arc<Notify>,
 }
 
 impl Pins {
     /// Full from `max` bytes on; `eased` is notified when they are no longer.
-    pub(crate) fn new(max: usize, eased: Arc<Notify>) -> Self {
+    pub(crate) fn new(max: Arc<AtomicUsize>, eased: Arc<Notify>) -> Self {
         Self { bytes: AtomicUsize::new(0), max, eased }
     }
 
     pub(crate) fn are_full(&self) -> bool {
-        self.bytes.load(Ordering::Acquire) >= self.max
+        self.bytes.load(Ordering::Acquire) >= self.max.load(Ordering::Relaxed)
     }
 }
 
@@ -199,7 +212,7 @@ struct Pin {
 impl Drop for Pin {
     fn drop(&mut self) {
         let before = self.pins.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
-        if before >= self.pins.max && !self.pins.are_full() {
+        if before >= self.pins.max.load(Ordering::Relaxed) && !self.pins.are_full() {
             self.pins.eased.notify_one();
         }
     }
@@ -211,12 +224,24 @@ impl fmt::Debug for Lease {
     }
 }
 
+/// One who takes part in a [`Budget`]. Holds none of its bytes.
+pub(crate) struct Part {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.shared.parts.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 struct Shared {
     limit: usize,
     free: Arc<Semaphore>,
     used: AtomicUsize,
     peak: AtomicUsize,
     waiting: AtomicUsize,
+    parts: AtomicUsize,
     buffers: Buffers,
 }
 
@@ -378,7 +403,8 @@ mod tests {
     #[test]
     fn a_small_share_of_a_large_allocation_pins_the_rest_of_it() {
         let budget = Budget::new(100);
-        let pins = Arc::new(Pins::new(50, Arc::new(Notify::new())));
+        let pins = Pins::new(Arc::new(AtomicUsize::new(50)), Arc::new(Notify::new()));
+        let pins = Arc::new(pins);
         let mut lease = now(budget.lease(60));
         let mut share = lease.split(5);
         share.pin(&pins);
@@ -387,6 +413,16 @@ mod tests {
         assert!(!pins.are_full());
         lease.pin(&pins);
         assert!(!pins.are_full(), "what is one's own is not pinned");
+    }
+
+    #[test]
+    fn those_who_take_part_have_equal_parts() {
+        let budget = Budget::new(64);
+        assert_eq!(budget.part_bytes(), 64);
+        let parts = [budget.take_part(), budget.take_part()];
+        assert_eq!(budget.part_bytes(), 32);
+        drop(parts);
+        assert_eq!((budget.part_bytes(), budget.used()), (64, 0));
     }
 
     #[test]

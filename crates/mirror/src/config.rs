@@ -128,8 +128,8 @@ impl Group {
 #[non_exhaustive]
 pub struct Fetch {
     /// The most a fetch response may hold (`fetch.max.bytes`), reserved from the memory budget
-    /// before it is asked for. Default 16 MiB; less where streams and source brokers are so many
-    /// that the budget does not hold four responses for each.
+    /// before it is asked for. Default 50 MiB; less where the budget does not hold four responses
+    /// for each stream and source broker, or two of brokers that are far away.
     pub bytes_max: u32,
     /// The most of one partition in a response (`max.partition.fetch.bytes`) where many are
     /// fetched; few share the whole response, which a long link needs. Default 2 MiB.
@@ -146,7 +146,7 @@ pub struct Fetch {
 impl Default for Fetch {
     fn default() -> Fetch {
         Fetch {
-            bytes_max: 16 << 20,
+            bytes_max: 50 << 20,
             partition_bytes_max: 2 << 20,
             wait_max: Duration::from_millis(500),
             bytes_min: 1,
@@ -284,6 +284,9 @@ pub struct Trouble {
 /// The most streams one mirror may have.
 pub const STREAMS_MAX: usize = 256;
 
+/// The least memory that a mirror gets by with, in bytes.
+pub const MEMORY_BYTES_MIN: u64 = 1 << 20;
+
 impl Config {
     /// A mirror of `topics` that owns all their partitions and keeps no positions, with the
     /// defaults named at each field. Set [`ownership`](Self::ownership) to keep positions.
@@ -359,16 +362,15 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] naming the first setting that is wrong.
     pub fn validate(&self) -> Result<(), Error> {
-        let memory_least = u64::from(self.fetch.bytes_max);
         for Bound { setting, value, least, most } in [
             bound("streams", self.streams as u64, 1, STREAMS_MAX as u64),
-            bound("memory_bytes", self.memory_bytes, memory_least, u64::MAX),
+            bound("memory_bytes", self.memory_bytes, MEMORY_BYTES_MIN, u64::MAX),
             bound("commit_interval", millis(self.commit_interval), 1, DAY_MS),
             bound("shutdown_timeout", millis(self.shutdown_timeout), 0, DAY_MS),
             bound("fetch.bytes_max", self.fetch.bytes_max.into(), 1 << 10, 1 << 30),
             bound("fetch.partition_bytes_max", self.fetch.partition_bytes_max.into(), 1, 1 << 30),
             bound("fetch.wait_max", millis(self.fetch.wait_max), 0, HOUR_MS),
-            bound("fetch.bytes_min", self.fetch.bytes_min.into(), 0, memory_least),
+            bound("fetch.bytes_min", self.fetch.bytes_min.into(), 0, self.fetch.bytes_max.into()),
             bound(
                 "produce.request_bytes_max",
                 self.produce.request_bytes_max.into(),

@@ -112,11 +112,7 @@ fn consumer(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
         "auto.offset.reset" => config.start = start(value),
         "isolation.level" => config.fetch.isolation = isolation(value),
         "fetch.min.bytes" => config.fetch.bytes_min = bytes(value),
-        "fetch.max.bytes" => {
-            config.fetch.bytes_max = bytes(value);
-            // A fetch leases its most from the budget before it is sent.
-            config.memory_bytes = config.memory_bytes.max(u64::from(config.fetch.bytes_max));
-        }
+        "fetch.max.bytes" => config.fetch.bytes_max = bytes(value),
         "fetch.max.wait.ms" => config.fetch.wait_max = milliseconds(value),
         "max.partition.fetch.bytes" => config.fetch.partition_bytes_max = bytes(value).max(1),
         "exclude.internal.topics" => config.topics.internal = value.eq_ignore_ascii_case("false"),

@@ -66,7 +66,7 @@ impl State {
             }
             return;
         }
-        link.window.answered(bytes);
+        link.answered(now, bytes);
         link.session.answered(answer.session_id);
         for partition in answer.partitions {
             let share = lease.split(partition.records.len());

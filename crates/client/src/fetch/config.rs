@@ -12,11 +12,9 @@ pub struct Config {
     /// Kafka's consumer: a mirror must not forward what was taken back.
     pub isolation: Isolation,
     /// The most bytes of one answer (`fetch.max.bytes`), and so the largest lease taken from the
-    /// budget, unless one batch alone is larger. Default 16 MiB.
+    /// budget, unless one batch alone is larger. Less where several answers would not fit into an
+    /// equal part of the budget for each fetcher that reads. Default 50 MiB.
     pub fetch_bytes_max: usize,
-    /// What of the budget this fetcher should make do with: its brokers' answers are made so small
-    /// that several of each fit, up to `fetch_bytes_max`. Default, and at most, all of it.
-    pub memory_bytes: usize,
     /// The most bytes of one partition in an answer (`max.partition.fetch.bytes`), where many are
     /// asked for; few share the whole answer. Default 2 MiB.
     pub partition_bytes_max: usize,
@@ -44,8 +42,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             isolation: Isolation::ReadCommitted,
-            fetch_bytes_max: 16 << 20,
-            memory_bytes: usize::MAX,
+            fetch_bytes_max: 50 << 20,
             partition_bytes_max: 2 << 20,
             pinned_bytes_max: 32 << 20,
             wait_max: Duration::from_millis(500),

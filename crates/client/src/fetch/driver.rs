@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
-use crate::budget::{Budget, Lease};
+use crate::budget::{Budget, Lease, Part};
 use crate::client::Client;
 use crate::clock;
 use crate::cluster::{Topic, View};
@@ -77,6 +77,8 @@ pub(super) struct Driver {
     client: Client,
     config: Config,
     budget: Budget,
+    /// Held while any partition is read.
+    part: Option<Part>,
     views: watch::Receiver<Arc<View>>,
     work: FuturesUnordered<Boxed<Event>>,
     is_refreshing: bool,
@@ -92,6 +94,7 @@ impl Driver {
             client,
             config,
             budget,
+            part: None,
             work: FuturesUnordered::new(),
             is_refreshing: false,
             refresh_backoff: Backoff::new(initial, max),
@@ -112,6 +115,12 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         state.handle_time(now);
+        if state.partitions.is_empty() {
+            self.part = None;
+        } else if self.part.is_none() {
+            self.part = Some(self.budget.take_part());
+        }
+        state.memory_bytes = self.budget.part_bytes();
         while let Some(proof) = state.poll_proof(now) {
             self.prove(proof.broker, proof.partitions);
         }
@@ -230,6 +239,7 @@ impl Driver {
             }
         };
         let bytes = lease.bytes();
+        state.handle_connected(broker, connection.round_trip());
         let plan = state.plan(now, broker, bytes, wire::style(version));
         let wait = state.wait(broker);
         let body = plan.and_then(|plan| wire::encode(version, &self.config, wait, &plan, bytes));

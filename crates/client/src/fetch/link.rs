@@ -57,6 +57,9 @@ pub(super) struct Link {
     each: usize,
     pub(super) session: Session,
     pub(super) window: Window,
+    /// How far away it is; nothing until that is known.
+    pub(super) round_trip: Duration,
+    asked_at: Option<Instant>,
     uses_ids: bool,
     pub(super) is_busy: bool,
     /// Bytes of its answers that wait to be taken.
@@ -81,6 +84,8 @@ impl Link {
             each: 0,
             session: Session::default(),
             window: Window::new(config.partition_bytes_max, config.fetch_bytes_max),
+            round_trip: Duration::ZERO,
+            asked_at: None,
             uses_ids: false,
             is_busy: false,
             waiting_bytes: 0,
@@ -183,12 +188,25 @@ impl Link {
         largest.unwrap_or_else(|| self.window.bytes().min(limit))
     }
 
+    /// It answered the request that was planned last, with `bytes` of records.
+    pub(super) fn answered(&mut self, now: Instant, bytes: usize) {
+        let took = self.asked_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.window.answered(bytes, took);
+    }
+
     /// The request, now that memory for `bytes` is reserved and `wanted` has been brought up to
     /// date. `None` if there is nothing to ask for.
-    pub(super) fn plan(&mut self, bytes: usize, bytes_max: usize, style: Style) -> Option<Plan> {
+    pub(super) fn plan(
+        &mut self,
+        now: Instant,
+        bytes: usize,
+        bytes_max: usize,
+        style: Style,
+    ) -> Option<Plan> {
         if self.wanted.is_empty() {
             return None;
         }
+        self.asked_at = Some(now);
         self.turn = self.turn.wrapping_add(1);
         if self.uses_ids != style.has_ids {
             self.uses_ids = style.has_ids;

@@ -75,10 +75,7 @@ pub struct Fetcher {
 impl Fetcher {
     /// Starts a fetcher on the current runtime. Nothing is fetched before the first assignment.
     pub fn new(client: Client, mut config: Config, budget: Budget) -> Self {
-        config.memory_bytes = config.memory_bytes.min(budget.limit());
-        let answer = window::limit(config.memory_bytes, 1, config.fetch_bytes_max);
-        let pinned_bytes_max = (budget.limit() / 8).max(answer);
-        config.pinned_bytes_max = config.pinned_bytes_max.min(pinned_bytes_max);
+        config.pinned_bytes_max = config.pinned_bytes_max.min(budget.limit() / 8);
         let poke = Arc::new(Notify::new());
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8);
         let shared = Arc::new(Shared {

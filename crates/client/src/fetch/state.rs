@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -48,6 +49,10 @@ pub(super) struct State {
     pub(super) is_new: bool,
     /// The task is gone.
     pub(super) is_ended: bool,
+    /// What of the budget its answers should make do with.
+    pub(super) memory_bytes: usize,
+    /// What one partition may keep of others; see [`Config::pinned_bytes_max`].
+    pinned_bytes_max: Arc<AtomicUsize>,
     seed: u64,
 }
 
@@ -79,6 +84,8 @@ pub(super) struct Claim {
 impl State {
     pub(super) fn new(config: Config, poke: Arc<Notify>, seed: u64) -> Self {
         Self {
+            memory_bytes: usize::MAX,
+            pinned_bytes_max: Arc::new(AtomicUsize::new(config.pinned_bytes_max)),
             config,
             poke,
             partitions: BTreeMap::new(),
@@ -104,7 +111,7 @@ impl State {
         let generation = self.next_generation;
         let (initial, max) = self.config.backoff;
         let backoff = Backoff::with_seed(initial, max, self.seed.wrapping_add(generation));
-        let pins = Pins::new(self.config.pinned_bytes_max, Arc::clone(&self.poke));
+        let pins = Pins::new(Arc::clone(&self.pinned_bytes_max), Arc::clone(&self.poke));
         let entry = Partition::new(generation, position, backoff, Arc::new(pins));
         self.partitions.insert(partition.clone(), entry);
         self.attention.insert(partition.clone());
@@ -328,20 +335,27 @@ impl State {
     /// The next broker that a fetch is to be sent to, and how many bytes it may bring. Counts as
     /// under way from here on.
     pub(super) fn poll_fetch(&mut self, now: Instant) -> Option<(BrokerId, usize)> {
-        let limit = self.window_limit();
-        let Self { links, partitions, config, .. } = self;
-        let mut due = links.iter_mut().filter(|(_, link)| link.is_free(now, limit));
+        let brokers = self.links.values().filter(|link| link.has_members()).count();
+        let Self { links, partitions, config, memory_bytes, .. } = self;
+        let limit = |link: &Link| {
+            window::limit(*memory_bytes, brokers, link.round_trip, config.fetch_bytes_max)
+        };
+        let mut due = links.iter_mut().filter(|(_, link)| link.is_free(now, limit(link)));
         let (broker, link) = due.find_map(|(broker, link)| {
             link.settle(now, partitions, config.partition_bytes_max).then_some((broker, link))
         })?;
         link.is_busy = true;
+        let limit = limit(link);
+        // A partition whose part of one answer is all that it holds is no trouble to the others.
+        self.pinned_bytes_max.fetch_max(limit, Ordering::Relaxed);
         Some((*broker, link.bytes(limit)))
     }
 
-    /// The largest answer that any broker may bring now.
-    fn window_limit(&self) -> usize {
-        let brokers = self.links.values().filter(|link| link.has_members()).count();
-        window::limit(self.config.memory_bytes, brokers, self.config.fetch_bytes_max)
+    /// A broker was dialled and is that far away.
+    pub(super) fn handle_connected(&mut self, broker: BrokerId, round_trip: Duration) {
+        if let Some(link) = self.links.get_mut(&broker) {
+            link.round_trip = round_trip;
+        }
     }
 
     /// The request for a broker, now that memory for `bytes` is reserved. `None` if nothing is left
@@ -356,7 +370,7 @@ impl State {
         let Self { links, partitions, config, .. } = self;
         let link = links.get_mut(&broker)?;
         link.settle(now, partitions, config.partition_bytes_max);
-        link.plan(bytes, config.partition_bytes_max, style)
+        link.plan(now, bytes, config.partition_bytes_max, style)
     }
 
     /// How long a broker may wait for data before it answers.

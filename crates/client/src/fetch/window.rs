@@ -3,19 +3,38 @@
 //! The bytes are reserved while the broker waits for data, so one that has little must not reserve
 //! much: the window grows when answers fill it and shrinks when they do not.
 //!
-//! On a long link an answer is a round trip away, however fast the link: where few partitions are
-//! asked for, each may bring its part of the whole window.
+//! On a long link an answer is a round trip away, however fast the link: there the memory is for
+//! fewer and larger ones, and where few partitions are asked for, each may bring its part of the
+//! whole window. On a slow link a large answer would take so long that nobody waits for its end.
+
+use std::time::Duration;
 
 /// How many answers of each broker there is memory for: one that is on its way, and others that
 /// are being written while it is. The memory of an answer comes back as a whole.
 const ANSWERS: usize = 4;
 
+/// The same for brokers that are [`FAR`]: what is on its way is all that a round trip brings.
+const ANSWERS_FROM_FAR: usize = 2;
+
+/// The round trip from which a broker is far.
+const FAR: Duration = Duration::from_millis(4);
+
 /// The smallest limit that is made of a small budget and many brokers.
 const LIMIT_MIN: usize = 64 << 10;
 
-/// The largest answer of one broker, when the answers of `brokers` share `memory_bytes`.
-pub(super) fn limit(memory_bytes: usize, brokers: usize, fetch_bytes_max: usize) -> usize {
-    (memory_bytes / ANSWERS / brokers.max(1)).max(LIMIT_MIN).min(fetch_bytes_max)
+/// An answer that took longer is too large for its link.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// The largest answer of a broker `round_trip` away, when the answers of `brokers` share
+/// `memory_bytes`.
+pub(super) fn limit(
+    memory_bytes: usize,
+    brokers: usize,
+    round_trip: Duration,
+    fetch_bytes_max: usize,
+) -> usize {
+    let answers = if round_trip < FAR { ANSWERS } else { ANSWERS_FROM_FAR };
+    (memory_bytes / answers / brokers.max(1)).max(LIMIT_MIN).min(fetch_bytes_max)
 }
 
 /// The most of one partition in an answer of `bytes` that `partitions` share. Never less than is
@@ -43,12 +62,12 @@ impl Window {
         self.bytes
     }
 
-    /// An answer brought `bytes`.
-    pub(super) fn answered(&mut self, bytes: usize) {
-        if bytes >= self.bytes / 2 {
-            self.bytes = self.bytes.saturating_mul(2).min(self.max);
-        } else if bytes < self.bytes / 4 {
+    /// An answer brought `bytes`, so long after it had been asked for.
+    pub(super) fn answered(&mut self, bytes: usize, took: Duration) {
+        if took > ANSWER_TIME_MAX || bytes < self.bytes / 4 {
             self.bytes = (self.bytes / 2).max(self.min);
+        } else if bytes >= self.bytes / 2 && took < ANSWER_TIME_MAX / 2 {
+            self.bytes = self.bytes.saturating_mul(2).min(self.max);
         }
     }
 }
@@ -57,31 +76,55 @@ impl Window {
 mod tests {
     use super::*;
 
+    const SOON: Duration = Duration::from_millis(1);
+
     #[test]
     fn a_window_follows_what_answers_bring() {
         let mut window = Window::new(1000, 6000);
-        window.answered(900);
-        window.answered(1900);
+        window.answered(900, SOON);
+        window.answered(1900, SOON);
         assert_eq!(window.bytes(), 4000);
-        window.answered(4000);
+        window.answered(4000, SOON);
         assert_eq!(window.bytes(), 6000);
-        window.answered(0);
-        window.answered(0);
-        window.answered(0);
+        window.answered(0, SOON);
+        window.answered(0, SOON);
+        window.answered(0, SOON);
         assert_eq!(window.bytes(), 1000);
-        window.answered(0);
+        window.answered(0, SOON);
         assert_eq!(window.bytes(), 1000);
         assert_eq!(Window::new(5000, 3000).bytes(), 3000);
     }
 
     #[test]
+    fn over_a_slow_link_a_window_stays_where_answers_do_not_take_long() {
+        let mut window = Window::new(1 << 20, 32 << 20);
+        let bytes_per_second = 3 << 20;
+        for _ in 0..20 {
+            let bytes = window.bytes();
+            window.answered(bytes, Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64));
+        }
+        assert_eq!(window.bytes(), 4 << 20);
+        window.answered(4 << 20, Duration::from_secs(20));
+        window.answered(2 << 20, Duration::from_secs(10));
+        window.answered(1 << 20, Duration::from_secs(5));
+        assert_eq!(window.bytes(), 1 << 20);
+    }
+
+    #[test]
     fn brokers_share_the_memory_so_that_each_has_answers_on_the_way_and_at_work() {
         let mib = |count: usize| count << 20;
-        assert_eq!(limit(mib(64), 1, mib(16)), mib(16));
-        assert_eq!(limit(mib(64), 4, mib(16)), mib(4));
-        assert_eq!(limit(mib(512), 4, mib(16)), mib(16), "no more than is configured");
-        assert_eq!(limit(mib(64), 100_000, mib(16)), LIMIT_MIN);
-        assert_eq!(limit(10, 1, 100), 100);
+        assert_eq!(limit(mib(64), 1, SOON, mib(50)), mib(16));
+        assert_eq!(limit(mib(64), 4, SOON, mib(50)), mib(4));
+        assert_eq!(limit(mib(512), 4, SOON, mib(16)), mib(16), "no more than is configured");
+        assert_eq!(limit(mib(64), 100_000, SOON, mib(16)), LIMIT_MIN);
+        assert_eq!(limit(10, 1, SOON, 100), 100);
+    }
+
+    #[test]
+    fn far_brokers_answers_are_larger() {
+        let (mib, far) = (|count: usize| count << 20, Duration::from_millis(50));
+        assert_eq!(limit(mib(64), 1, far, mib(50)), mib(32));
+        assert_eq!(limit(mib(64), 2, far, mib(50)), mib(16));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::policy::trouble::{Lost, Start};
 /// The stage.
 pub(crate) struct Fetch {
     fetcher: Fetcher,
+    budget: Budget,
 }
 
 /// What comes out of it.
@@ -30,18 +31,21 @@ pub(crate) enum News {
 impl Fetch {
     pub(crate) fn new(client: Client, config: &Config, stream: usize, budget: Budget) -> Fetch {
         let lane = u16::try_from(stream).unwrap_or(u16::MAX);
-        let memory = usize::try_from(config.memory_bytes).unwrap_or(usize::MAX);
         let config = fetch::Config {
             isolation: config.fetch.isolation.into(),
             fetch_bytes_max: config.fetch.bytes_max as usize,
-            memory_bytes: memory / config.streams.max(1),
             partition_bytes_max: config.fetch.partition_bytes_max as usize,
             wait_max: config.fetch.wait_max,
             bytes_min: config.fetch.bytes_min as usize,
             lane: Lane::Fetch(lane),
             ..fetch::Config::default()
         };
-        Fetch { fetcher: Fetcher::new(client, config, budget) }
+        Fetch { fetcher: Fetcher::new(client, config, budget.clone()), budget }
+    }
+
+    /// The bytes of the memory that are this stream's, as long as so many streams read.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.budget.part_bytes()
     }
 
     /// Reads `partition` from `position` on.

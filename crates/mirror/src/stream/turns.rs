@@ -194,8 +194,7 @@ impl Stream {
     /// What one partition may have fetched and not acknowledged: a fair part of the stream's
     /// memory, but two fetches' worth at least.
     fn share_of_memory(&self) -> usize {
-        let memory = usize::try_from(self.config.memory_bytes).unwrap_or(usize::MAX);
-        let fair = memory / self.config.streams / self.owned.len().max(1) / 2;
+        let fair = self.fetch.memory_bytes() / self.owned.len().max(1);
         fair.max(2 * self.config.fetch.partition_bytes_max as usize)
     }
 

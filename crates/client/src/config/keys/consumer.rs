@@ -47,9 +47,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::honoured(
         "fetch.max.bytes",
         Kind::Bytes(0),
-        "16777216",
+        "52428800",
         "The most a fetch returns; less where the memory does not hold four answers of each \
-         stream. A first batch larger than this still passes.",
+         stream, or two over a long link. A first batch larger than this still passes.",
     ),
     Key::honoured(
         "fetch.max.wait.ms",

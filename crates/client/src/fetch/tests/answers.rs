@@ -310,13 +310,10 @@ fn an_old_broker_is_asked_for_more_when_it_cuts_off_the_first_batch() {
 
 #[test]
 fn few_partitions_get_all_of_a_window_that_grows_with_full_answers_and_no_further_than_memory() {
-    let config = Config {
-        partition_bytes_max: 1000,
-        fetch_bytes_max: 1 << 30,
-        memory_bytes: 4 << 20,
-        ..Config::default()
-    };
+    let config =
+        Config { partition_bytes_max: 1000, fetch_bytes_max: 1 << 30, ..Config::default() };
     let mut world = World::new(config);
+    world.state.memory_bytes = 4 << 20;
     let value = "x".repeat(600_000);
     let mut asked = Vec::new();
     for round in 0..12 {

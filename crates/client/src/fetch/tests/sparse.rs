@@ -172,7 +172,7 @@ fn a_topic_without_an_id_is_asked_for_by_name_until_its_id_is_known() {
 fn a_partition_that_pins_too_much_comes_back_when_it_is_let_go() {
     let mut world = World::new(Config::default());
     (0..2).for_each(|partition| world.assign(partition, led_by(BROKERS[0], 5)));
-    let pins = Arc::new(Pins::new(10, Arc::default()));
+    let pins = Arc::new(Pins::new(Arc::new(10.into()), Arc::default()));
     world.state.partitions.get_mut(&name(0)).expect("assigned").pins = Arc::clone(&pins);
     let mut all = world.budget.try_lease(100).expect("free");
     let mut share = all.split(1);
