@@ -347,7 +347,7 @@ impl State {
         link.is_busy = true;
         let limit = limit(link);
         // A partition whose part of one answer is all that it holds is no trouble to the others.
-        self.pinned_bytes_max.fetch_max(limit, Ordering::Relaxed);
+        self.pinned_bytes_max.store(limit.max(config.pinned_bytes_max), Ordering::Relaxed);
         Some((*broker, link.bytes(limit)))
     }
 
