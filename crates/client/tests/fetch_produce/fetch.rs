@@ -426,6 +426,24 @@ async fn a_partition_whose_data_nobody_frees_does_not_keep_the_memory_of_the_oth
 }
 
 #[tokio::test]
+async fn only_fetchers_that_read_share_the_memory() {
+    let cluster = cluster(2).await;
+    let (client, budget) = (client(&cluster).await, Budget::new(1 << 20));
+    let fetcher = || Fetcher::new(client.clone(), fetching(), budget.clone());
+    let fetchers = [fetcher(), fetcher()];
+    let parts = |count: usize| {
+        let budget = budget.clone();
+        until("the parts are told", move || budget.part_bytes() == (1 << 20) / count)
+    };
+    fetchers[0].assign(&partition(0), Position::at(0));
+    parts(1).await;
+    fetchers[1].assign(&partition(1), Position::at(0));
+    parts(2).await;
+    fetchers[0].remove(&partition(0));
+    parts(1).await;
+}
+
+#[tokio::test]
 async fn nothing_more_is_fetched_while_nobody_takes_what_there_is() {
     let cluster = cluster(1).await;
     let value = "x".repeat(10_000);
