@@ -174,8 +174,7 @@ impl Builder {
     pub(super) fn begin_joined(&mut self, batches: &[Outgoing], bytes_max: usize) {
         let bytes_max = bytes_max.min(BODY_BYTES_MAX);
         if self.codec == Codec::None {
-            let sum = |sum: usize, batch| Some(sum + bytes_renumbered(batch)).ok_or(sum);
-            let (Ok(bytes) | Err(bytes)) = batches.iter().try_fold(0, sum);
+            let bytes = batches.iter().map(bytes_renumbered).sum::<usize>();
             self.begin(bytes.min(bytes_max));
         }
     }
