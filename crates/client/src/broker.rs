@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::config::Config;
-use crate::connection::{Address, Api, Connection};
+use crate::connection::{Address, Api, Connection, Options, RoundTrip};
 use crate::error::Error;
 use crate::name::BrokerId;
 
@@ -52,6 +52,7 @@ struct Inner {
     id: Option<BrokerId>,
     advertised: Address,
     config: Config,
+    round_trip: RoundTrip,
     lanes: Mutex<HashMap<Lane, Arc<LaneSlot>>>,
 }
 
@@ -77,8 +78,8 @@ struct DialFailure {
 impl Broker {
     /// A broker at an address; `id` is `None` for a bootstrap server whose id is not known yet.
     pub(crate) fn new(id: Option<BrokerId>, advertised: Address, config: &Config) -> Self {
-        let inner =
-            Inner { id, advertised, config: config.clone(), lanes: Mutex::new(HashMap::new()) };
+        let (config, round_trip) = (config.clone(), RoundTrip::default());
+        let inner = Inner { id, advertised, config, round_trip, lanes: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -90,6 +91,11 @@ impl Broker {
     /// The address it advertises.
     pub fn advertised(&self) -> &Address {
         &self.inner.advertised
+    }
+
+    /// How far it is, as far as its answers on all lanes tell.
+    pub fn round_trip(&self) -> &RoundTrip {
+        &self.inner.round_trip
     }
 
     /// The connection of a lane, dialled if need be.
@@ -111,7 +117,9 @@ impl Broker {
             None => {}
         }
         let address = self.inner.config.address_map.reachable(&self.inner.advertised);
-        match Connection::open(&address, &self.inner.config.connection_options()).await {
+        let round_trip = self.inner.round_trip.clone();
+        let options = Options { round_trip, ..self.inner.config.connection_options() };
+        match Connection::open(&address, &options).await {
             Ok(connection) => {
                 state.backoff.reset();
                 state.failure = None;

@@ -6,7 +6,7 @@ pub mod properties;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::connection::{Address, AddressMap, Connector, Options, Tcp};
+use crate::connection::{Address, AddressMap, Connector, Options, RoundTrip, Tcp};
 use crate::error::Error;
 
 /// How to reach a cluster. Defaults are those of Kafka's Java clients unless a method says why not.
@@ -133,6 +133,7 @@ impl Config {
             connect_timeout: self.connect_timeout,
             frame_bytes_max: self.frame_bytes_max,
             connector: Arc::clone(&self.connector),
+            round_trip: RoundTrip::default(),
         }
     }
 }

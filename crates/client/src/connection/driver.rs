@@ -54,7 +54,9 @@ fn hand_over(frame: Bytes, shared: &Shared) -> Result<(), String> {
         Some(id) => i32::from_be_bytes(*id),
         None => return Err("a frame without a correlation id came".to_owned()),
     };
-    let waiter = shared.lock().answered(id).map_err(|error| error.to_string())?;
+    let answered = shared.lock().answered(id);
+    let (written_at, waiter) = answered.map_err(|error| error.to_string())?;
+    shared.round_trip.answered(clock::now() - written_at);
     if let Some(waiter) = waiter {
         waiter.tell(Ok(frame));
     }
@@ -67,7 +69,7 @@ async fn write_all(
     shared: &Shared,
 ) -> String {
     loop {
-        let next = shared.lock().take_to_write();
+        let next = shared.lock().take_to_write(clock::now());
         let Some((mut outbound, unanswered)) = next else {
             shared.work.notified().await;
             continue;

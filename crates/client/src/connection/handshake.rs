@@ -14,26 +14,21 @@ use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::{Call, Shared, codec};
-use crate::clock;
 use crate::error::{Error, Subject};
 use crate::error_code::ErrorCode;
 
 /// The version that names the client's software.
 const NEWEST: i16 = 3;
 
-/// Asks, and checks that a Kafka broker answers. Says what it speaks, and how long the question and
-/// its answer were on the way: the dial would not tell, for there may be a proxy between.
+/// Asks, and checks that a Kafka broker answers. Says what it speaks.
 pub(super) async fn run(
     shared: &Arc<Shared>,
     timeout: Duration,
-) -> Result<(BTreeMap<i16, RangeInclusive<i16>>, Duration), Error> {
-    let mut asked_at = clock::now();
+) -> Result<BTreeMap<i16, RangeInclusive<i16>>, Error> {
     let mut response = ask(shared, NEWEST, timeout).await?;
     if ErrorCode(response.error_code) == ErrorCode::UNSUPPORTED_VERSION {
-        asked_at = clock::now();
         response = ask(shared, 0, timeout).await?;
     }
-    let round_trip = clock::now() - asked_at;
     ErrorCode(response.error_code)
         .check()
         .map_err(|code| Error::broker(ApiKey::ApiVersions, Subject::Request, code))?;
@@ -45,7 +40,7 @@ pub(super) async fn run(
     if !versions.contains_key(&(ApiKey::Metadata as i16)) {
         return Err(not_kafka(shared, "it lists its APIs without Metadata"));
     }
-    Ok((versions, round_trip))
+    Ok(versions)
 }
 
 async fn ask(

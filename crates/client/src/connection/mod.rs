@@ -14,6 +14,7 @@ mod driver;
 mod frame;
 mod guard;
 mod handshake;
+mod round_trip;
 mod state;
 
 use std::collections::BTreeMap;
@@ -39,6 +40,7 @@ use state::{Cancelled, Outbound, Refused, State};
 pub use address::{Address, AddressMap, InvalidAddress};
 pub use codec::Api;
 pub use connector::{Connector, Duplex, Tcp};
+pub use round_trip::RoundTrip;
 
 /// How a connection is made and what it accepts.
 #[derive(Debug, Clone)]
@@ -51,6 +53,8 @@ pub struct Options {
     pub frame_bytes_max: usize,
     /// How it is dialled.
     pub connector: Arc<dyn Connector>,
+    /// Where it is kept how far the broker is; the connections to one broker share it.
+    pub round_trip: RoundTrip,
 }
 
 /// A connection that is up and knows what its broker speaks. Cheap to clone.
@@ -65,7 +69,6 @@ pub struct Connection {
 struct Inner {
     shared: Arc<Shared>,
     versions: BTreeMap<i16, RangeInclusive<i16>>,
-    round_trip: Duration,
     _driver: Task<()>,
 }
 
@@ -74,6 +77,7 @@ struct Inner {
 struct Shared {
     address: Address,
     client_id: Arc<str>,
+    round_trip: RoundTrip,
     state: Mutex<State<Waiter>>,
     work: Notify,
     awaiting: Notify,
@@ -107,6 +111,7 @@ impl Connection {
         let shared = Arc::new(Shared {
             address: address.clone(),
             client_id: Arc::clone(&options.client_id),
+            round_trip: options.round_trip.clone(),
             state: Mutex::default(),
             work: Notify::new(),
             awaiting: Notify::new(),
@@ -115,8 +120,8 @@ impl Connection {
             buffers: OnceLock::new(),
         });
         let driver = driver::start(duplex, Arc::clone(&shared), options.frame_bytes_max);
-        let (versions, round_trip) = handshake::run(&shared, options.connect_timeout).await?;
-        Ok(Self { inner: Arc::new(Inner { shared, versions, round_trip, _driver: driver }) })
+        let versions = handshake::run(&shared, options.connect_timeout).await?;
+        Ok(Self { inner: Arc::new(Inner { shared, versions, _driver: driver }) })
     }
 
     /// Where the broker is.
@@ -124,9 +129,9 @@ impl Connection {
         &self.inner.shared.address
     }
 
-    /// How long the first request to the broker and back took, when nothing stood in line.
-    pub fn round_trip(&self) -> Duration {
-        self.inner.round_trip
+    /// How far the broker is, as [`Options::round_trip`] has it.
+    pub fn round_trip(&self) -> &RoundTrip {
+        &self.inner.shared.round_trip
     }
 
     /// The versions of `api` that the broker speaks.

@@ -32,6 +32,7 @@ pub(super) struct Outbound {
 #[derive(Debug)]
 struct Awaited<W> {
     id: i32,
+    written_at: Instant,
     deadline: Instant,
     /// `None` when they went away.
     waiter: Option<W>,
@@ -100,24 +101,28 @@ impl<W> State<W> {
         Ok(id)
     }
 
-    /// Takes the next request to write. The second value is whoever waits, if no answer will come.
-    pub(super) fn take_to_write(&mut self) -> Option<(Outbound, Option<W>)> {
+    /// Takes the next request to write now. The second value is whoever waits, if no answer will
+    /// come.
+    pub(super) fn take_to_write(&mut self, now: Instant) -> Option<(Outbound, Option<W>)> {
         let (id, outbound, waiter) = self.queued.pop_front()?;
         if outbound.is_answered {
             let deadline = outbound.deadline;
-            self.written.push_back(Awaited { id, deadline, waiter: Some(waiter) });
+            let awaited = Awaited { id, written_at: now, deadline, waiter: Some(waiter) };
+            self.written.push_back(awaited);
             return Some((outbound, None));
         }
         Some((outbound, Some(waiter)))
     }
 
-    /// Whoever waits for the answer `id`; `None` if they went away.
-    pub(super) fn answered(&mut self, id: i32) -> Result<Option<W>, UnexpectedAnswer> {
+    /// When the request that the answer `id` belongs to was taken to write, and whoever waits for
+    /// it; `None` if they went away.
+    pub(super) fn answered(&mut self, id: i32) -> Result<(Instant, Option<W>), UnexpectedAnswer> {
         let expected = self.written.front().map(|awaited| awaited.id);
-        if expected != Some(id) {
-            return Err(UnexpectedAnswer { found: id, expected });
+        let is_next = expected == Some(id);
+        match is_next.then(|| self.written.pop_front()).flatten() {
+            Some(awaited) => Ok((awaited.written_at, awaited.waiter)),
+            None => Err(UnexpectedAnswer { found: id, expected }),
         }
-        Ok(self.written.pop_front().and_then(|awaited| awaited.waiter))
     }
 
     /// When the answer that comes next is due, whoever waits for it.
@@ -154,10 +159,11 @@ impl<W> State<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::now;
 
     fn request() -> Outbound {
         let segments = vec![Bytes::from_static(b"x")];
-        Outbound { segments, is_answered: true, deadline: crate::clock::now() }
+        Outbound { segments, is_answered: true, deadline: now() }
     }
 
     #[test]
@@ -165,10 +171,10 @@ mod tests {
         let mut state = State::default();
         let first = state.enqueue(request(), "a").unwrap();
         let second = state.enqueue(request(), "b").unwrap();
-        state.take_to_write().unwrap();
-        state.take_to_write().unwrap();
-        assert_eq!(state.answered(first), Ok(Some("a")));
-        assert_eq!(state.answered(second), Ok(Some("b")));
+        state.take_to_write(now()).unwrap();
+        state.take_to_write(now()).unwrap();
+        assert_eq!(state.answered(first).unwrap().1, Some("a"));
+        assert_eq!(state.answered(second).unwrap().1, Some("b"));
     }
 
     #[test]
@@ -176,8 +182,8 @@ mod tests {
         let mut state = State::default();
         let first = state.enqueue(request(), "a").unwrap();
         let second = state.enqueue(request(), "b").unwrap();
-        state.take_to_write().unwrap();
-        state.take_to_write().unwrap();
+        state.take_to_write(now()).unwrap();
+        state.take_to_write(now()).unwrap();
         assert_eq!(
             state.answered(second),
             Err(UnexpectedAnswer { found: second, expected: Some(first) })
@@ -189,11 +195,11 @@ mod tests {
         let mut state = State::default();
         let first = state.enqueue(request(), "a").unwrap();
         let second = state.enqueue(request(), "b").unwrap();
-        state.take_to_write().unwrap();
+        state.take_to_write(now()).unwrap();
         assert_eq!(state.cancel(first), Cancelled::Written);
         assert_eq!(state.cancel(second), Cancelled::TakenBack);
-        assert!(state.take_to_write().is_none());
-        assert_eq!(state.answered(first), Ok(None));
+        assert!(state.take_to_write(now()).is_none());
+        assert_eq!(state.answered(first).unwrap().1, None);
     }
 
     #[test]
@@ -201,7 +207,7 @@ mod tests {
         let mut state = State::default();
         state.enqueue(request(), "a").unwrap();
         state.enqueue(request(), "b").unwrap();
-        state.take_to_write().unwrap();
+        state.take_to_write(now()).unwrap();
         assert_eq!(state.close(), vec![("a", true), ("b", false)]);
         assert_eq!(state.enqueue(request(), "c"), Err((Refused::Closed, "c")));
     }
@@ -219,7 +225,7 @@ mod tests {
     fn a_request_without_an_answer_is_done_when_written() {
         let mut state = State::default();
         state.enqueue(Outbound { is_answered: false, ..request() }, "a").unwrap();
-        let (_, waiter) = state.take_to_write().unwrap();
+        let (_, waiter) = state.take_to_write(now()).unwrap();
         assert_eq!(waiter, Some("a"));
         assert!(state.close().is_empty());
     }

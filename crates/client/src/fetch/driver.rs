@@ -239,7 +239,7 @@ impl Driver {
             }
         };
         let bytes = lease.bytes();
-        state.handle_connected(broker, connection.round_trip());
+        state.handle_connected(broker, connection.round_trip().shortest().unwrap_or_default());
         let plan = state.plan(now, broker, bytes, wire::style(version));
         let wait = state.wait(broker);
         let body = plan.and_then(|plan| wire::encode(version, &self.config, wait, &plan, bytes));

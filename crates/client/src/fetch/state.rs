@@ -351,7 +351,7 @@ impl State {
         Some((*broker, link.bytes(limit)))
     }
 
-    /// A broker was dialled and is that far away.
+    /// A broker is reached, and that far away as far as is known.
     pub(super) fn handle_connected(&mut self, broker: BrokerId, round_trip: Duration) {
         if let Some(link) = self.links.get_mut(&broker) {
             link.round_trip = round_trip;

@@ -9,15 +9,14 @@
 
 use std::time::Duration;
 
+use crate::connection::RoundTrip;
+
 /// How many answers of each broker there is memory for: one that is on its way, and others that
 /// are being written while it is. The memory of an answer comes back as a whole.
 const ANSWERS: usize = 4;
 
-/// The same for brokers that are [`FAR`]: what is on its way is all that a round trip brings.
+/// The same for brokers that are [far](RoundTrip::FAR): what is on its way is all that a round trip brings.
 const ANSWERS_FROM_FAR: usize = 2;
-
-/// The round trip from which a broker is far.
-const FAR: Duration = Duration::from_millis(4);
 
 /// The smallest limit that is made of a small budget and many brokers.
 const LIMIT_MIN: usize = 64 << 10;
@@ -33,7 +32,7 @@ pub(super) fn limit(
     round_trip: Duration,
     fetch_bytes_max: usize,
 ) -> usize {
-    let answers = if round_trip < FAR { ANSWERS } else { ANSWERS_FROM_FAR };
+    let answers = if round_trip < RoundTrip::FAR { ANSWERS } else { ANSWERS_FROM_FAR };
     (memory_bytes / answers / brokers.max(1)).max(LIMIT_MIN).min(fetch_bytes_max)
 }
 

@@ -203,7 +203,7 @@ impl Driver {
     ) {
         match outcome {
             Ok((connection, version)) => {
-                self.shared.round_trips().insert(broker, connection.round_trip());
+                self.shared.round_trips().insert(broker, connection.round_trip().clone());
                 self.connections.insert(broker, (connection, version));
                 self.shared.lock().handle_open(broker, version);
             }

@@ -51,6 +51,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::batch::{Codec, Outgoing};
 use crate::client::Client;
 use crate::clock;
+use crate::connection::RoundTrip;
 use crate::error::Fate;
 use crate::name::{BrokerId, TopicPartition};
 use crate::task::{self, Task};
@@ -152,11 +153,10 @@ impl BatchProducer {
         self.shared.lock().is_stopped(partition)
     }
 
-    /// How long a small request to the partition's leader and back took when it was dialled; `None`
-    /// before that.
+    /// How far the partition's leader is; `None` before it has answered anything.
     pub fn round_trip(&self, partition: &TopicPartition) -> Option<Duration> {
         let (broker, _) = self.client.view().leader(partition)?;
-        self.shared.round_trips().get(&broker).copied()
+        self.shared.round_trips().get(&broker)?.shortest()
     }
 
     /// How many batches wait or are on the way.
@@ -217,8 +217,8 @@ struct Shared {
     state: Mutex<State<Outgoing, Token>>,
     /// The room in each partition's queue. One for each partition ever produced to.
     rooms: Mutex<HashMap<TopicPartition, Arc<Semaphore>>>,
-    /// How far each broker was when it was dialled last. One for each broker ever dialled.
-    round_trips: Mutex<HashMap<BrokerId, Duration>>,
+    /// How far each broker is. One for each broker ever dialled.
+    round_trips: Mutex<HashMap<BrokerId, RoundTrip>>,
     wake: Notify,
     idle: Notify,
 }
@@ -234,7 +234,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn round_trips(&self) -> MutexGuard<'_, HashMap<BrokerId, Duration>> {
+    fn round_trips(&self) -> MutexGuard<'_, HashMap<BrokerId, RoundTrip>> {
         self.round_trips.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -2,22 +2,22 @@
 //!
 //! A partition has at most five batches under way, so over a link of 50 ms batches of 16 KiB are
 //! 1.6 MB/s, however fast the link: what waits behind them is merged into larger ones. The distance
-//! is what a small request took when the broker was dialled. Acknowledgements do not tell it: those
-//! of a broker that is busy wait in line, and larger batches would not help there.
+//! is that of the shortest answer: acknowledgements of a broker that is busy wait in line, and
+//! larger batches would not help there.
 
 use std::time::Duration;
+
+use kmirror_client::connection::RoundTrip;
 
 /// The bytes per second that a stream wants under way, over all its partitions together. About what
 /// one thread can copy and send.
 const BYTES_PER_SECOND: f64 = 512e6;
 
-/// A leader that is nearer than this has enough under way with batches as they are.
-const NEAR: Duration = Duration::from_millis(4);
-
 /// Batches of fewer bytes would not fill the link to a leader `round_trip` away, with `under_way`
-/// of them in all.
+/// of them in all. One that is not [far](RoundTrip::FAR) has enough under way with batches as they
+/// are.
 pub(super) fn small_bytes(round_trip: Duration, under_way: usize) -> usize {
-    if round_trip < NEAR {
+    if round_trip < RoundTrip::FAR {
         return 0;
     }
     let bytes = round_trip.as_secs_f64() * BYTES_PER_SECOND;
