@@ -19,7 +19,7 @@ pub(super) enum Memory {
 
 impl Memory {
     pub(super) fn new(bytes: usize, pages_from: usize) -> Self {
-        let pages = (bytes >= pages_from).then(|| MmapMut::map_anon(bytes).ok()).flatten();
+        let pages = (bytes >= pages_from).then(|| map(bytes)).flatten();
         pages.map_or_else(|| Self::Heap(vec![0; bytes]), Self::Pages)
     }
 
@@ -50,6 +50,22 @@ impl DerefMut for Memory {
         }
     }
 }
+
+/// Pages of their own, huge ones if they are many: each is faulted in by itself and has its place
+/// in the processor's buffer of translations.
+fn map(bytes: usize) -> Option<MmapMut> {
+    let pages = MmapMut::map_anon(bytes).ok()?;
+    #[cfg(target_os = "linux")]
+    if bytes >= HUGE_PAGE_BYTES {
+        // A kernel that has none leaves them small.
+        let _ = pages.advise(memmap2::Advice::HugePage);
+    }
+    Some(pages)
+}
+
+/// A huge page, as most processors have them.
+#[cfg(target_os = "linux")]
+const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Memory to be filled, which returns to where it came from.
 pub(crate) struct Buffer {
