@@ -13,7 +13,7 @@ use kmirror_client::backoff::Backoff;
 use kmirror_client::budget::Budget;
 use kmirror_client::produce::{self, BatchProducer};
 use kmirror_client::{Client, Lane, clock};
-use tokio::runtime::Runtime;
+use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, Ownership};
@@ -142,12 +142,16 @@ impl Drop for AtEnd {
 /// One thread: its runtime, its clients, its stream.
 fn run(index: usize, common: Common, is_settled: Arc<AtomicBool>) -> Outcome {
     let shutdown = common.trigger.subscribe();
-    runtime(&format!("stream-{index}"))?.block_on(async move {
+    let runtime = runtime(&format!("stream-{index}"))?;
+    // A task like those of its clients, not the runtime's root: the root is only looked at between
+    // two calls of the system, so each time a task wakes it would cost one.
+    let stream = runtime.spawn_local(async move {
         let Some(stream) = connected(index, common, is_settled, shutdown.clone()).await? else {
             return Ok(Unfinished::new());
         };
         stream.run(shutdown).await
-    })
+    });
+    runtime.block_on(stream).unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// Keeps topics in step until the mirror ends.
@@ -159,8 +163,9 @@ async fn control(topics: Topics, mut shutdown: Shutdown) -> Outcome {
 }
 
 /// A runtime for one thread.
-fn runtime(thread: &str) -> Result<Runtime, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+fn runtime(thread: &str) -> Result<LocalRuntime, Error> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build_local(LocalOptions::default());
     runtime.map_err(|error| Error::Thread { thread: thread.to_owned(), reason: error.to_string() })
 }
 
