@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The machine and what runs on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The processor's model.
+    /// The processor's name, and its family and model: a virtual machine may name neither.
     pub processor: String,
     /// How many of them this process may use.
     pub cores: usize,
@@ -30,7 +30,7 @@ impl Machine {
         let kibibytes = memory.and_then(|text| text.trim_end_matches(" kB").parse::<u64>().ok());
         let kernel = read("/proc/sys/kernel/osrelease").trim().to_owned();
         Self {
-            processor: field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(unknown),
+            processor: processor(&read("/proc/cpuinfo")).unwrap_or_else(unknown),
             cores: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
             memory_mib: kibibytes.unwrap_or_default() / 1024,
             kernel: if kernel.is_empty() { unknown() } else { kernel },
@@ -45,6 +45,15 @@ impl Machine {
         let Self { processor, cores, memory_mib, kernel, java, .. } = self;
         format!("{processor}, {cores} cores, {memory_mib} MiB, Linux {kernel}, {java}")
     }
+}
+
+fn processor(text: &str) -> Option<String> {
+    let name = field(text, "model name")?;
+    let kind = field(text, "cpu family").zip(field(text, "model\t"));
+    Some(kind.map_or_else(
+        || name.clone(),
+        |(family, model)| format!("{name} (family {family}, model {model})"),
+    ))
 }
 
 fn unknown() -> String {
@@ -79,5 +88,12 @@ mod tests {
         let text = "processor\t: 0\nmodel name\t: A Processor @ 2 GHz\nmodel name\t: B\n";
         assert_eq!(field(text, "model name").as_deref(), Some("A Processor @ 2 GHz"));
         assert_eq!(field(text, "MemTotal"), None);
+    }
+
+    #[test]
+    fn a_processor_is_told_by_name_family_and_model() {
+        let text = "cpu family\t: 25\nmodel\t\t: 1\nmodel name\t: A Processor\n";
+        assert_eq!(processor(text).as_deref(), Some("A Processor (family 25, model 1)"));
+        assert_eq!(processor("model name\t: B\n").as_deref(), Some("B"));
     }
 }

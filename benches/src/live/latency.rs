@@ -87,11 +87,14 @@ pub async fn compare(arguments: &LatencyArguments) -> Result<bool, Error> {
         failures: Vec::new(),
     };
     let mut ways = vec![Way::Source, Way::Destination];
-    // Fresh brokers are slow until their Java virtual machines have compiled what this needs.
-    for way in &ways {
-        turn(&mut stand, arguments, *way, 0).await?;
-    }
     ways.extend(arguments.mirrors.iter().copied().map(Way::Through));
+    // A round that does not count: fresh brokers are slow until their Java virtual machines have
+    // compiled what each way needs, and that goes on beside whatever is measured meanwhile.
+    for way in &ways {
+        if let Err(error) = turn(&mut stand, arguments, *way, 0).await {
+            say::progress(&format!("{} before the rounds: {error}", way.name()));
+        }
+    }
     for round in 1..=arguments.common.rounds {
         for way in &ways {
             match turn(&mut stand, arguments, *way, round).await {
