@@ -15,7 +15,8 @@ use crate::connection::RoundTrip;
 /// are being written while it is. The memory of an answer comes back as a whole.
 const ANSWERS: usize = 4;
 
-/// The same for brokers that are [far](RoundTrip::FAR): what is on its way is all that a round trip brings.
+/// The same for brokers that are [far](RoundTrip::FAR): what is on its way is all that a round trip
+/// brings.
 const ANSWERS_FROM_FAR: usize = 2;
 
 /// The smallest limit that is made of a small budget and many brokers.
