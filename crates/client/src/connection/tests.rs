@@ -173,8 +173,8 @@ async fn the_shortest_exchange_tells_how_far_the_broker_is() {
     let (connection, ()) = futures::join!(Connection::open(&address, &options), slow);
     let connection = connection.unwrap();
     let millis = || options.round_trip.shortest().map(|shortest| shortest.as_millis());
-    assert_eq!(millis(), Some(50));
-    for (delay, shortest) in [(90, 50), (3, 3), (60, 3)] {
+    let answers = [90, 70, 60, 55, 80, 51, 65].map(|delay| (delay, Some(50)));
+    for (delay, shortest) in answers.into_iter().chain([(3, Some(3)), (60, Some(3))]) {
         let answered = metadata(&connection, Duration::from_secs(5));
         let broker = async {
             let (_, _, id) = read_request(&mut far).await;
@@ -182,8 +182,9 @@ async fn the_shortest_exchange_tells_how_far_the_broker_is() {
             write_answer(&mut far, id, &[]).await;
         };
         let _ = futures::join!(answered, broker);
-        assert_eq!(millis(), Some(shortest));
+        assert!(millis().is_none() || millis() == shortest, "{:?}", millis());
     }
+    assert_eq!(millis(), Some(3));
 }
 
 #[tokio::test]
