@@ -52,6 +52,7 @@ struct Inner {
     id: Option<BrokerId>,
     advertised: Address,
     config: Config,
+    /// How far it is, as its answers on all lanes tell.
     round_trip: RoundTrip,
     lanes: Mutex<HashMap<Lane, Arc<LaneSlot>>>,
 }
@@ -91,11 +92,6 @@ impl Broker {
     /// The address it advertises.
     pub fn advertised(&self) -> &Address {
         &self.inner.advertised
-    }
-
-    /// How far it is, as far as its answers on all lanes tell.
-    pub fn round_trip(&self) -> &RoundTrip {
-        &self.inner.round_trip
     }
 
     /// The connection of a lane, dialled if need be.
