@@ -50,10 +50,10 @@ impl Machine {
 fn processor(text: &str) -> Option<String> {
     let name = field(text, "model name")?;
     let kind = field(text, "cpu family").zip(field(text, "model\t"));
-    Some(kind.map_or_else(
-        || name.clone(),
-        |(family, model)| format!("{name} (family {family}, model {model})"),
-    ))
+    Some(match kind {
+        Some((family, model)) => format!("{name} (family {family}, model {model})"),
+        None => name,
+    })
 }
 
 fn unknown() -> String {

@@ -153,7 +153,7 @@ impl BatchProducer {
         self.shared.lock().is_stopped(partition)
     }
 
-    /// How far the partition's leader is; `None` before it has answered anything.
+    /// How far the partition's leader is; `None` before it has answered often enough to tell.
     pub fn round_trip(&self, partition: &TopicPartition) -> Option<Duration> {
         let (broker, _) = self.client.view().leader(partition)?;
         self.shared.round_trips().get(&broker)?.shortest()
