@@ -3,11 +3,11 @@
 
 mod common;
 
-use common::{CODECS, Pair, Running, by_key, until, ways};
+use common::{CODECS, PATIENCE, Pair, Running, by_key, until, ways};
 use kmirror::Ended;
 use kmirror::policy::naming::Naming;
 use kmirror::policy::partitioning::for_key;
-use kmirror_fake::{BatchBuilder, Cluster, Codec, Record};
+use kmirror_fake::{Action, ApiKey, BatchBuilder, Cluster, Codec, Record, ResponseError};
 
 #[tokio::test]
 async fn what_is_there_and_what_comes_is_mirrored_to_the_same_partitions() {
@@ -97,6 +97,31 @@ async fn topics_and_partitions_that_appear_are_picked_up_with_their_first_record
     pair.arrives("second").await;
     assert_eq!(pair.destination.partition_count("second"), 6);
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_topic_that_the_destination_shows_late_does_not_wait_for_the_next_ordinary_look() {
+    let pair = Pair::start(1).await;
+    pair.topic("orders", 2);
+    pair.fill("orders", 2, 2);
+    // As when another instance made it and this broker has not heard of it yet.
+    let made = Action::Error(ResponseError::TopicAlreadyExists);
+    let elsewhere = pair.destination.intercept(ApiKey::CreateTopics, move |_| made.clone());
+    let mut config = pair.config();
+    config.topic.refresh_interval = 4 * PATIENCE;
+    let running = Running::start(config).await;
+    until("it is asked for", || async { pair.destination.request_count(ApiKey::CreateTopics) > 0 })
+        .await;
+    let looks = pair.destination.request_count(ApiKey::Metadata);
+    until("it is looked for", || async {
+        pair.destination.request_count(ApiKey::Metadata) >= looks + 3
+    })
+    .await;
+    pair.destination.create_topic("orders", 2);
+    pair.arrives("orders").await;
+    assert_eq!(pair.destination.request_count(ApiKey::CreateTopics), 1);
+    drop(elsewhere);
+    assert!(running.stop().await.is_clean());
 }
 
 #[tokio::test]

@@ -37,9 +37,14 @@ fn topics_that_are_not_granted_are_named_and_the_others_flow() {
     let names = format!("{open},{unread},{hidden}");
     let mut mirror = MirrorMaker::new(&pair, &unique("denied"), &names).start();
     arrived(&mut java, &pair, &open, 10);
-    eventually("both are named", || {
+    eventually("both are refused", || {
         let log = mirror.log();
-        (log.contains(&unread) && log.contains(&hidden)).then_some(())
+        let tells = |what: &str, topic: &str| {
+            log.lines().any(|line| line.contains(what) && line.contains(topic))
+        };
+        let are_refused =
+            tells("not authorized to read", &unread) && tells("does not grant this topic", &hidden);
+        are_refused.then_some(())
     });
     mirror.assert_running();
     let status = mirror.terminate();

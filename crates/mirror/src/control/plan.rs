@@ -138,7 +138,7 @@ pub(crate) struct Plan {
 }
 
 /// Something to be done at the destination.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Action {
     /// Create a topic.
     Create {
@@ -182,9 +182,9 @@ pub(crate) fn draw(
     (source, destination): (&Listing, &Listing),
     memory: &mut Memory,
     brokers: usize,
-) -> (Plan, Vec<Action>) {
+) -> (Plan, BTreeSet<Action>) {
     let mut plan = Plan { complete: true, ..Plan::default() };
-    let mut actions = Vec::new();
+    let mut actions = BTreeSet::new();
     let mut taken: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
     for topic in source.values().filter(|topic| config.topics.selects(&topic.name, topic.internal))
     {
@@ -226,7 +226,7 @@ struct Drawing<'a> {
 }
 
 impl Drawing<'_> {
-    fn topic(&mut self, topic: &Listed, actions: &mut Vec<Action>) -> TopicPlan {
+    fn topic(&mut self, topic: &Listed, actions: &mut BTreeSet<Action>) -> TopicPlan {
         let traits =
             |of: &BTreeMap<Arc<str>, Traits>, name: &str| of.get(name).copied().unwrap_or_default();
         let mut drawn = TopicPlan {
@@ -256,7 +256,12 @@ impl Drawing<'_> {
         drawn
     }
 
-    fn missing(&self, topic: &Listed, drawn: &TopicPlan, actions: &mut Vec<Action>) -> Readiness {
+    fn missing(
+        &self,
+        topic: &Listed,
+        drawn: &TopicPlan,
+        actions: &mut BTreeSet<Action>,
+    ) -> Readiness {
         if !self.config.topic.create {
             let why = "it is missing at the destination, and creating topics is off";
             return Readiness::Waiting(why.to_owned());
@@ -266,7 +271,7 @@ impl Drawing<'_> {
         }
         let most = i16::try_from(self.brokers).unwrap_or(i16::MAX).max(1);
         let factor = self.config.topic.replication_factor;
-        actions.push(Action::Create {
+        actions.insert(Action::Create {
             source: Arc::clone(&topic.name),
             destination: Arc::clone(&drawn.destination),
             partitions: topic.partitions,
@@ -275,7 +280,7 @@ impl Drawing<'_> {
         self.waiting("it is being created at the destination", &drawn.destination)
     }
 
-    fn present(&mut self, drawn: &TopicPlan, actions: &mut Vec<Action>) -> Readiness {
+    fn present(&mut self, drawn: &TopicPlan, actions: &mut BTreeSet<Action>) -> Readiness {
         let (source, destination) = (drawn.source_partitions, drawn.destination_partitions);
         if source == 0 || destination == 0 {
             return Readiness::Waiting("its partitions are not known yet".to_owned());
@@ -293,7 +298,7 @@ impl Drawing<'_> {
             return Readiness::Ready;
         }
         if self.config.topic.grow {
-            actions.push(Action::Grow {
+            actions.insert(Action::Grow {
                 destination: Arc::clone(&drawn.destination),
                 partitions: source,
             });
@@ -357,7 +362,7 @@ mod tests {
         let source = listing(&[("a", 8), ("other", 2)]);
         let config = config("a");
         let (plan, actions) = draw(&config, (&source, &listing(&[])), &mut memory, 2);
-        assert_eq!(actions, [create("a", 8, 2)]);
+        assert_eq!(actions, BTreeSet::from([create("a", 8, 2)]));
         assert_eq!(plan.topics.len(), 1);
         assert_eq!(plan.topics["a"].mapping(0, &config), Mapping::Missing);
     }
@@ -371,7 +376,10 @@ mod tests {
         assert!(actions.is_empty());
         let twelve = listing(&[("a", 12)]);
         let (plan, actions) = draw(&config, (&twelve, &eight), &mut memory, 3);
-        assert_eq!(actions, [Action::Grow { destination: "a".into(), partitions: 12 }]);
+        assert_eq!(
+            actions,
+            BTreeSet::from([Action::Grow { destination: "a".into(), partitions: 12 }])
+        );
         assert_eq!(plan.topics["a"].mapping(0, &config), Mapping::Missing);
         let (plan, _) = draw(&config, (&twelve, &twelve), &mut memory, 3);
         assert_eq!(plan.topics["a"].mapping(11, &config), Mapping::Fixed(11));
@@ -394,7 +402,10 @@ mod tests {
         config.partitioning = Partitioning::Preserve;
         let sides = (&listing(&[("a", 12)]), &listing(&[("a", 4)]));
         let (_, actions) = draw(&config, sides, &mut memory, 3);
-        assert_eq!(actions, [Action::Grow { destination: "a".into(), partitions: 12 }]);
+        assert_eq!(
+            actions,
+            BTreeSet::from([Action::Grow { destination: "a".into(), partitions: 12 }])
+        );
         config.topic.grow = false;
         let (plan, actions) = draw(&config, sides, &mut memory, 3);
         assert!(actions.is_empty());

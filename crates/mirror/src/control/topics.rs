@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kmirror_client::admin::{Admin, ConfigEntry, ConfigSource, NewTopic, Resource};
+use kmirror_client::backoff::Backoff;
 use kmirror_client::cluster::View;
 use kmirror_client::{Client, ErrorCode, clock};
 use tokio::sync::watch;
@@ -23,6 +24,10 @@ pub(crate) struct Topics {
     source: Client,
     destination: Client,
     memory: Memory,
+    /// Changes that were made and that the destination does not show yet: they are not made again,
+    /// but looked for soon.
+    unseen: BTreeSet<Action>,
+    soon: Backoff,
     traits_at: Option<Instant>,
     known: BTreeSet<Arc<str>>,
     absences: Absences,
@@ -33,6 +38,10 @@ pub(crate) struct Topics {
 
 /// How often topic configurations are read again; new topics' are read at once.
 const TRAITS_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// The first pause while a change that was made is not shown yet; later ones are longer, up to the
+/// ordinary interval. Brokers take a few milliseconds to hear from their controller.
+const SOON: Duration = Duration::from_millis(50);
 
 impl Topics {
     pub(crate) fn new(
@@ -49,14 +58,17 @@ impl Topics {
         }
         destination.watch_all_topics();
         let memory = Memory { same_cluster, ..Memory::default() };
-        let known = BTreeSet::new();
+        // Twice the interval, so that chance cannot keep a pause below it for ever.
+        let soon = Backoff::new(SOON, config.topic.refresh_interval.saturating_mul(2));
         Topics {
             config,
             source,
             destination,
             memory,
+            unseen: BTreeSet::new(),
+            soon,
             traits_at: None,
-            known,
+            known: BTreeSet::new(),
             absences: Absences::default(),
             plans,
             metrics,
@@ -76,8 +88,22 @@ impl Topics {
                 tracing::warn!(end, error, "topics not looked at");
             }
             self.check_identity()?;
-            clock::sleep(self.config.topic.refresh_interval).await;
+            clock::sleep(self.pause()).await;
         }
+    }
+
+    /// The time to the next look.
+    fn pause(&mut self) -> Duration {
+        let interval = self.config.topic.refresh_interval;
+        if self.unseen.is_empty() {
+            self.soon.reset();
+            return interval;
+        }
+        let soon = self.soon.next_delay();
+        if soon >= interval {
+            self.unseen.clear(); // given up: what is missing is asked for anew
+        }
+        soon.min(interval)
     }
 
     /// One look at both ends, with what it calls for.
@@ -85,16 +111,19 @@ impl Topics {
         let (source, destination) = self.list().await?;
         self.read_traits(&source, &destination).await;
         let brokers = self.destination.view().brokers().count();
-        let (mut plan, actions) =
+        let (mut plan, mut missing) =
             draw(&self.config, (&source, &destination), &mut self.memory, brokers);
-        if !actions.is_empty() {
-            for action in actions {
+        let due: Vec<Action> = missing.difference(&self.unseen).cloned().collect();
+        if !due.is_empty() {
+            for action in due {
                 self.act(action).await;
             }
             let (source, destination) = self.list().await?;
             self.read_traits(&source, &destination).await;
-            (plan, _) = draw(&self.config, (&source, &destination), &mut self.memory, brokers);
+            (plan, missing) =
+                draw(&self.config, (&source, &destination), &mut self.memory, brokers);
         }
+        self.unseen.retain(|action| missing.contains(action));
         plan.denied = self.denied();
         self.publish(plan);
         Ok(())
@@ -179,8 +208,11 @@ impl Topics {
                 self.memory.failures.remove(&name);
                 self.count(&action);
                 tracing::info!(?action, "destination topic changed");
+                self.unseen.insert(action);
             }
-            Err(error) if error.code() == Some(ErrorCode::TOPIC_ALREADY_EXISTS) => {}
+            Err(error) if error.code() == Some(ErrorCode::TOPIC_ALREADY_EXISTS) => {
+                self.unseen.insert(action);
+            }
             Err(error) => {
                 let error = chain(&error);
                 tracing::warn!(topic = %name, error, "destination topic not changed");
