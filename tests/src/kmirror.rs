@@ -233,6 +233,12 @@ impl Kmirror {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
+    /// Whether one line of what it printed has all of `words`.
+    #[must_use]
+    pub fn tells(&self, words: &[&str]) -> bool {
+        self.log().lines().any(|line| words.iter().all(|word| line.contains(word)))
+    }
+
     /// Panics if it ended by itself.
     ///
     /// # Panics

@@ -38,13 +38,8 @@ fn topics_that_are_not_granted_are_named_and_the_others_flow() {
     let mut mirror = MirrorMaker::new(&pair, &unique("denied"), &names).start();
     arrived(&mut java, &pair, &open, 10);
     eventually("both are refused", || {
-        let log = mirror.log();
-        let tells = |what: &str, topic: &str| {
-            log.lines().any(|line| line.contains(what) && line.contains(topic))
-        };
-        let are_refused =
-            tells("not authorized to read", &unread) && tells("does not grant this topic", &hidden);
-        are_refused.then_some(())
+        let unread = mirror.tells(&[&unread, "not authorized to read"]);
+        (unread && mirror.tells(&[&hidden, "does not grant this topic"])).then_some(())
     });
     mirror.assert_running();
     let status = mirror.terminate();
