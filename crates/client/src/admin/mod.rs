@@ -6,8 +6,8 @@
 
 mod configs;
 mod groups;
-mod offsets;
-pub(crate) mod offsets_v0;
+pub(crate) mod offsets;
+mod offsets_v0;
 mod partitions;
 mod records;
 mod topics;

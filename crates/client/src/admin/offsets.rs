@@ -2,6 +2,7 @@
 //! only leaders can answer.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::future::join_all;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -9,6 +10,7 @@ use kafka_protocol::messages::{ApiKey, ListOffsetsRequest};
 
 use super::{Admin, Results, Tries, by_topic, offsets_v0, outcome, topic_name};
 use crate::broker::Lane;
+use crate::client::Client;
 use crate::cluster::View;
 use crate::connection::Connection;
 use crate::error::{Error, Subject};
@@ -50,73 +52,9 @@ impl Admin {
         isolation: Isolation,
     ) -> Result<Results<TopicPartition, OffsetAt>, Error> {
         self.at_leaders(wanted, async |leader, partitions| {
-            self.list_offsets_at(leader, partitions, isolation).await
+            ask_leader(&self.client, leader, partitions, isolation).await
         })
         .await
-    }
-
-    async fn list_offsets_at(
-        &self,
-        leader: BrokerId,
-        wanted: &BTreeMap<TopicPartition, At>,
-        isolation: Isolation,
-    ) -> Result<Results<TopicPartition, OffsetAt>, Error> {
-        let topics = by_topic(wanted).into_iter().map(|(topic, wanted)| {
-            let partition = |(index, at): (i32, &At)| {
-                let timestamp = at.timestamp();
-                ListOffsetsPartition::default()
-                    .with_partition_index(index)
-                    .with_timestamp(timestamp)
-            };
-            ListOffsetsTopic::default()
-                .with_name(topic_name(topic))
-                .with_partitions(wanted.into_iter().map(partition).collect())
-        });
-        let request = ListOffsetsRequest::default()
-            .with_replica_id((-1).into())
-            .with_topics(topics.collect());
-        let broker = self.client.broker(leader)?;
-        if let Some(old) = offsets_v0::connection_to_old(&broker).await? {
-            return Ok(self.list_offsets_at_old(&old, wanted).await);
-        }
-        let answer = broker
-            .call(Lane::Control, 1..=8, |version| {
-                // Before version 2 there are no transactions to be isolated from.
-                request.with_isolation_level(if version >= 2 { isolation.code() } else { 0 })
-            })
-            .await?;
-        let results = answer.body.topics.iter().flat_map(|topic| {
-            topic.partitions.iter().map(|result| {
-                let partition = TopicPartition::new(topic.name.0.as_str(), result.partition_index);
-                let subject = Subject::Partition(partition.clone());
-                let done = outcome(ApiKey::ListOffsets, subject, result.error_code, None);
-                let known = |value: i64| (value >= 0).then_some(value);
-                let offset = OffsetAt {
-                    offset: known(result.offset),
-                    timestamp: known(result.timestamp),
-                    leader_epoch: (result.leader_epoch >= 0).then_some(result.leader_epoch),
-                };
-                (partition, done.map(|()| offset))
-            })
-        });
-        Ok(results.collect())
-    }
-
-    /// The same of a broker 0.10.0, for one partition after the other.
-    async fn list_offsets_at_old(
-        &self,
-        connection: &Connection,
-        wanted: &BTreeMap<TopicPartition, At>,
-    ) -> Results<TopicPartition, OffsetAt> {
-        let timeout = self.client.config().request_timeout;
-        let mut results = Results::new();
-        for (partition, at) in wanted {
-            let found = offsets_v0::ask(connection, partition, at.timestamp(), timeout).await;
-            let offset =
-                |offset| OffsetAt { offset: Some(offset), timestamp: None, leader_epoch: None };
-            results.insert(partition.clone(), found.map(offset));
-        }
-        results
     }
 
     /// Puts a question about partitions to their leaders, all at once, until each has an answer
@@ -167,6 +105,68 @@ impl At {
             At::Time(timestamp) => timestamp,
         }
     }
+}
+
+/// Asks one leader, once.
+pub(crate) async fn ask_leader(
+    client: &Client,
+    leader: BrokerId,
+    wanted: &BTreeMap<TopicPartition, At>,
+    isolation: Isolation,
+) -> Result<Results<TopicPartition, OffsetAt>, Error> {
+    let topics = by_topic(wanted).into_iter().map(|(topic, wanted)| {
+        let partition = |(index, at): (i32, &At)| {
+            let timestamp = at.timestamp();
+            ListOffsetsPartition::default().with_partition_index(index).with_timestamp(timestamp)
+        };
+        ListOffsetsTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(wanted.into_iter().map(partition).collect())
+    });
+    let request =
+        ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(topics.collect());
+    let broker = client.broker(leader)?;
+    if let Some(old) = offsets_v0::connection_to_old(&broker).await? {
+        let timeout = client.config().request_timeout;
+        return Ok(ask_old(&old, wanted, timeout).await);
+    }
+    let answer = broker
+        .call(Lane::Control, 1..=8, |version| {
+            // Before version 2 there are no transactions to be isolated from.
+            request.with_isolation_level(if version >= 2 { isolation.code() } else { 0 })
+        })
+        .await?;
+    let results = answer.body.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|result| {
+            let partition = TopicPartition::new(topic.name.0.as_str(), result.partition_index);
+            let subject = Subject::Partition(partition.clone());
+            let done = outcome(ApiKey::ListOffsets, subject, result.error_code, None);
+            let known = |value: i64| (value >= 0).then_some(value);
+            let offset = OffsetAt {
+                offset: known(result.offset),
+                timestamp: known(result.timestamp),
+                leader_epoch: (result.leader_epoch >= 0).then_some(result.leader_epoch),
+            };
+            (partition, done.map(|()| offset))
+        })
+    });
+    Ok(results.collect())
+}
+
+/// The same of a broker 0.10.0, for one partition after the other.
+async fn ask_old(
+    connection: &Connection,
+    wanted: &BTreeMap<TopicPartition, At>,
+    timeout: Duration,
+) -> Results<TopicPartition, OffsetAt> {
+    let mut results = Results::new();
+    for (partition, at) in wanted {
+        let found = offsets_v0::ask(connection, partition, at.timestamp(), timeout).await;
+        let offset =
+            |offset| OffsetAt { offset: Some(offset), timestamp: None, leader_epoch: None };
+        results.insert(partition.clone(), found.map(offset));
+    }
+    results
 }
 
 type Failed = BTreeMap<TopicPartition, Error>;
