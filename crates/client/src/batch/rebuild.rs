@@ -64,8 +64,8 @@ pub struct Builder {
     numbering: Numbering,
     memory: Buffers,
     body: Buffer,
-    /// Bytes of records the last batch had: what the next one's buffer starts with.
-    body_bytes_last: usize,
+    /// Bytes of records the last batches had: what the next one's buffer starts with.
+    body_bytes_usual: usize,
     /// Compressed bytes for each byte of records, as the last batches had it.
     ratio: f64,
 }
@@ -79,7 +79,7 @@ impl Builder {
             numbering: Numbering::default(),
             memory: Buffers::new(KEPT_BYTES),
             body: Buffer::default(),
-            body_bytes_last: 0,
+            body_bytes_usual: 0,
             ratio: 1.0,
         }
     }
@@ -116,7 +116,7 @@ impl Builder {
         let body_len = record.body_len(timestamp_delta, offset_delta);
         self.check_room(varlong_len(body_len as i64) + body_len)?;
         if self.numbering.count() == 0 {
-            self.begin(self.body_bytes_last);
+            self.begin(self.body_bytes_usual + self.body_bytes_usual / 8);
         }
         record.write(&mut self.body, body_len, timestamp_delta, offset_delta);
         self.numbering = numbering;
@@ -141,7 +141,7 @@ impl Builder {
         let mut records = RawRecords::new(batch.header(), body);
         let (numbering, len) = (self.numbering, self.body.len());
         if numbering.count() == 0 && self.body.capacity() == 0 {
-            self.begin(body.len().max(self.body_bytes_last).min(BODY_BYTES_MAX));
+            self.begin(body.len().max(self.body_bytes_usual).min(BODY_BYTES_MAX));
         }
         self.body.reserve(body.len().min(BODY_BYTES_MAX) + Head::ROOM);
         let mut result = self.append_raw(&mut records, usize::MAX);
@@ -225,7 +225,7 @@ impl Builder {
         if numbering.count() == 0 {
             return None;
         }
-        self.body_bytes_last = self.body.len();
+        self.body_bytes_usual = self.body.len().max(self.body_bytes_usual / 4 * 3);
         let body = std::mem::take(&mut self.body);
         let payload = match self.codec {
             Codec::None => self.fitted(body).freeze(),

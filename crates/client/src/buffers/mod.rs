@@ -8,7 +8,7 @@
 //!
 //! Always true:
 //! - what is kept idle and what is in use are together no more than the limit; only what is in use
-//!   may be more, and then nothing is kept;
+//!   may be more, and then little is kept beside it ([`SPARE_PART`]);
 //! - what is in use is counted whatever its size; what is small is not kept;
 //! - a buffer that is used again is at most a quarter larger than what it is taken for;
 //! - what is large and not kept is the system's again at once (docs/adr/0007).
@@ -40,6 +40,11 @@ const MAPPINGS_MAX: usize = 1 << 15;
 /// for others of nearly its size.
 const STEPS: usize = 32;
 
+/// This part of what is leased may be kept idle beside more in use than the limit. Answers and the
+/// batches made of them are in use at once while they are made: then each batch that is written
+/// would be given to the system, and the next one faulted in page by page.
+const SPARE_PART: usize = 16;
+
 /// The most buffers that are kept idle.
 const IDLE_MAX: usize = 256;
 
@@ -54,6 +59,8 @@ pub(crate) struct Buffers {
 
 struct Store {
     limit: usize,
+    /// What may be kept idle even if what is in use is more than the limit.
+    spare: usize,
     /// Buffers of at least so many bytes are pages of their own.
     pages_from: usize,
     kept: Mutex<Kept>,
@@ -79,7 +86,8 @@ impl Buffers {
     pub(crate) fn new(leased: usize) -> Self {
         let limit = leased.saturating_add(leased / STEPS);
         let pages_from = LARGE_BYTES_MIN.max(limit / MAPPINGS_MAX);
-        Self { store: Arc::new(Store { limit, pages_from, kept: Mutex::default() }) }
+        let spare = leased / SPARE_PART;
+        Self { store: Arc::new(Store { limit, spare, pages_from, kept: Mutex::default() }) }
     }
 
     /// An empty buffer with room for `bytes`.
@@ -106,7 +114,7 @@ impl Store {
     /// Drops what is idle as far as it takes to use `bytes` more.
     fn make_room(&self, kept: &mut Kept, bytes: usize) {
         let others = kept.used_bytes.saturating_add(bytes);
-        kept.drop_down_to(self.limit.saturating_sub(others));
+        kept.drop_down_to(self.limit.saturating_sub(others).max(self.spare));
     }
 
     /// Memory of at least `bytes`, counted as in use until it is given back.
@@ -126,10 +134,12 @@ impl Store {
         let mut kept = self.kept();
         let bytes = memory.len();
         kept.used_bytes -= bytes;
-        let room = self.limit.saturating_sub(kept.used_bytes + kept.idle_bytes);
-        if bytes < LARGE_BYTES_MIN || bytes > room {
+        let idle_max = self.limit.saturating_sub(kept.used_bytes).max(self.spare);
+        if bytes < LARGE_BYTES_MIN || bytes > idle_max {
             return;
         }
+        // What came back last has the size that is wanted next.
+        kept.drop_down_to(idle_max - bytes);
         if kept.idle.len() == IDLE_MAX {
             kept.drop_oldest();
         }
@@ -270,6 +280,22 @@ mod tests {
         assert_eq!(idle(&buffers), (1, 5 * MIB));
     }
 
+    #[test]
+    fn beside_more_in_use_than_the_limit_a_little_is_kept_and_that_is_what_came_back_last() {
+        let buffers = Buffers::new(16 * MIB);
+        let answers = filled(&buffers, 18 * MIB);
+        let [first, second] = [MIB, MIB / 2].map(|bytes| filled(&buffers, bytes));
+        drop(first);
+        assert_eq!(idle(&buffers), (1, MIB), "a sixteenth of the limit");
+        drop(second);
+        assert_eq!(idle(&buffers), (1, MIB / 2), "both would be too much");
+        drop(filled(&buffers, 2 * MIB));
+        assert_eq!(idle(&buffers), (1, MIB / 2), "one that is too large does not displace it");
+        let again = filled(&buffers, MIB / 2);
+        assert_eq!(idle(&buffers), (0, 0));
+        drop((answers, again));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_has_been_idle_for_long_is_given_back_to_the_system() {
         let buffers = Buffers::new(8 * MIB);
@@ -303,7 +329,8 @@ mod tests {
                 let used: usize = taken.iter().map(Buffer::capacity).sum();
                 prop_assert_eq!(buffers.store.kept().used_bytes, used);
                 prop_assert!(idle(&buffers).0 <= IDLE_MAX);
-                prop_assert!(total(&buffers) <= used.max(16 * MIB + 16 * MIB / STEPS));
+                let limit = (16 * MIB + 16 * MIB / STEPS).max(used + MIB);
+                prop_assert!(total(&buffers) <= limit);
             }
             taken.clear();
             prop_assert_eq!(buffers.store.kept().used_bytes, 0);

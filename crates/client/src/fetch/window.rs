@@ -12,8 +12,9 @@ use std::time::Duration;
 use crate::connection::RoundTrip;
 
 /// How many answers of each broker there is memory for: one that is on its way, and others that
-/// are being written while it is. The memory of an answer comes back as a whole.
-const ANSWERS: usize = 4;
+/// are being written while it is. The memory of an answer comes back as a whole, and for a moment
+/// it and the batches made of it are both there: many small ones need less than few large ones.
+const ANSWERS: usize = 8;
 
 /// The same for brokers that are [far](RoundTrip::FAR): what is on its way is all that a round trip
 /// brings.
@@ -113,8 +114,8 @@ mod tests {
     #[test]
     fn brokers_share_the_memory_so_that_each_has_answers_on_the_way_and_at_work() {
         let mib = |count: usize| count << 20;
-        assert_eq!(limit(mib(64), 1, SOON, mib(50)), mib(16));
-        assert_eq!(limit(mib(64), 4, SOON, mib(50)), mib(4));
+        assert_eq!(limit(mib(64), 1, SOON, mib(50)), mib(8));
+        assert_eq!(limit(mib(64), 4, SOON, mib(50)), mib(2));
         assert_eq!(limit(mib(512), 4, SOON, mib(16)), mib(16), "no more than is configured");
         assert_eq!(limit(mib(64), 100_000, SOON, mib(16)), LIMIT_MIN);
         assert_eq!(limit(10, 1, SOON, 100), 100);

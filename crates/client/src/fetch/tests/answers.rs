@@ -326,12 +326,12 @@ fn few_partitions_get_all_of_a_window_that_grows_with_full_answers_and_no_furthe
         assert!(world.state.poll_event().is_some());
     }
     assert_eq!(asked[..3], [1000, 2000, 4000]);
-    assert_eq!(asked.last(), Some(&(1 << 20)), "a quarter of the memory");
+    assert_eq!(asked.last(), Some(&(512 << 10)), "an eighth of the memory");
     // Another broker takes its half.
     world.state.handle_seen(world.now, &name(1), led_by(OTHER, 6));
     let (_, bytes) = world.state.poll_fetch(world.now).expect("due");
-    assert_eq!(bytes, 512 << 10);
-    // From far away an answer may bring twice as much.
+    assert_eq!(bytes, 256 << 10);
+    // From far away an answer may bring four times as much.
     world.state.plan(world.now, BROKER, bytes, STYLE).expect("due");
     world.answer(BROKER, vec![of(0, ErrorCode::NONE, Stored::plain(12).with(&[value.as_str()]))]);
     world.state.handle_connected(BROKER, Duration::from_millis(50));
