@@ -64,7 +64,8 @@ pub struct Builder {
     numbering: Numbering,
     memory: Buffers,
     body: Buffer,
-    /// Bytes of records the last batches had: what the next one's buffer starts with.
+    /// Bytes of records the last batches had: what the next one's buffer starts with, and an eighth
+    /// more, since one that is a little larger would double it.
     body_bytes_usual: usize,
     /// Compressed bytes for each byte of records, as the last batches had it.
     ratio: f64,
