@@ -25,6 +25,7 @@ use crate::{
     process::{self, Usage},
     report::{median, number},
     say,
+    settle::settle,
 };
 
 /// Partitions of each topic.
@@ -187,6 +188,7 @@ async fn turn(
     topics: &Topics,
     (mirror, round): (Option<Mirror>, u32),
 ) -> Result<Outcome, Error> {
+    settle().await?;
     let (turn, unique) = stand.turn();
     let destination = &stand.destination;
     let from = if mirror.is_some() { &stand.source } else { destination };

@@ -1,8 +1,10 @@
 //! A budget of bytes, and the leases taken from it. Owned by whoever builds the pipeline.
 //!
 //! Always true:
-//! - the leases that are alive hold no more than the limit, except that one lease larger than the
-//!   limit is granted when it is alone;
+//! - a lease is granted while all that is used, itself included, is no more than the limit, except
+//!   that one lease larger than the limit is granted when nothing else is used;
+//! - copies of what is leased are counted as used and wait for nothing: they may pass the limit,
+//!   and then no lease is granted until what is used is below it again;
 //! - leases are granted in the order they were asked for, so a large one is never starved by small
 //!   ones;
 //! - a share made by [`Lease::split`] stands for a slice of one allocation. An allocation is freed
@@ -10,7 +12,8 @@
 //!
 //! There is no deadlock as long as one rule is kept: **whoever holds a lease never waits for
 //! another one.** A lease cannot grow for that reason. One who got more than he reserved gives
-//! the lease back first and then asks for the whole.
+//! the lease back first and then asks for the whole. A copy is counted without waiting for that
+//! reason.
 //!
 //! A budget may be shared by threads, each with its own runtime: a grant wakes the waiter wherever
 //! it runs.
@@ -19,9 +22,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use bytes::Bytes;
+use tokio::sync::{Notify, Semaphore};
 
-use crate::buffers::Buffers;
+use crate::buffers::{Buffer, Buffers};
 
 /// A number of bytes that may be in use at once. Cheap to clone; clones share the one number.
 ///
@@ -49,7 +53,8 @@ impl Budget {
         let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
         let shared = Shared {
             limit,
-            free: Arc::new(Semaphore::new(limit)),
+            free: Semaphore::new(limit),
+            owed: AtomicUsize::new(0),
             used: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
@@ -67,23 +72,29 @@ impl Budget {
     pub async fn lease(&self, bytes: usize) -> Lease {
         let waiting = Waiting::new(&self.shared);
         let permits = self.shared.permits(bytes);
-        let permit = Arc::clone(&self.shared.free)
-            .acquire_many_owned(permits)
-            .await
-            .expect("invariant: the budget's semaphore is never closed");
+        let granted = self.shared.free.acquire_many(permits).await;
+        granted.expect("invariant: the budget's semaphore is never closed").forget();
         drop(waiting);
-        Lease::new(Arc::clone(&self.shared), bytes, permit)
+        Lease::new(Arc::clone(&self.shared), bytes, permits)
     }
 
     /// Takes `bytes` if they are free now and nobody waits in line.
     pub fn try_lease(&self, bytes: usize) -> Option<Lease> {
         let permits = self.shared.permits(bytes);
-        let permit = Arc::clone(&self.shared.free).try_acquire_many_owned(permits).ok()?;
-        Some(Lease::new(Arc::clone(&self.shared), bytes, permit))
+        self.shared.free.try_acquire_many(permits).ok()?.forget();
+        Some(Lease::new(Arc::clone(&self.shared), bytes, permits))
     }
 
-    /// The bytes of all leases that are alive. Passes the limit only while one lease larger than
-    /// the limit is.
+    /// What was written into `buffer`, its memory counted as used until the last slice of it is
+    /// dropped. For copies of what is leased: waits for nothing, so that whoever holds the lease
+    /// may make them, and may pass the limit.
+    pub(crate) fn count(&self, buffer: Buffer) -> Bytes {
+        let charge = Charge::new(Arc::clone(&self.shared), buffer.capacity());
+        Bytes::from_owner(Counted { buffer, _charge: charge })
+    }
+
+    /// The bytes of all leases and counted copies that are alive. Passes the limit only by copies,
+    /// or while one lease larger than the limit is alive.
     pub fn used(&self) -> usize {
         self.shared.used.load(Ordering::Acquire)
     }
@@ -136,10 +147,10 @@ pub struct Lease {
 }
 
 impl Lease {
-    fn new(shared: Arc<Shared>, bytes: usize, permit: OwnedSemaphorePermit) -> Self {
-        let used = shared.used.fetch_add(bytes, Ordering::AcqRel) + bytes;
-        shared.peak.fetch_max(used, Ordering::AcqRel);
-        let hold = Arc::new(Hold { shared, held: Mutex::new(Held { bytes, permit }) });
+    fn new(shared: Arc<Shared>, bytes: usize, permits: u32) -> Self {
+        shared.use_more(bytes);
+        let held = Mutex::new(Held { bytes, permits: permits as usize });
+        let hold = Arc::new(Hold { shared, held });
         Self { bytes, hold, pin: None }
     }
 
@@ -235,9 +246,46 @@ impl Drop for Part {
     }
 }
 
+/// A copy and its place in the [`Budget`].
+struct Counted {
+    buffer: Buffer,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        self.buffer.as_ref()
+    }
+}
+
+/// Bytes that were counted as used without being asked for; no longer once it is dropped.
+struct Charge {
+    shared: Arc<Shared>,
+    bytes: usize,
+}
+
+impl Charge {
+    fn new(shared: Arc<Shared>, bytes: usize) -> Self {
+        shared.use_more(bytes);
+        let free = shared.free.forget_permits(bytes);
+        shared.owed.fetch_add(bytes - free, Ordering::AcqRel);
+        Self { shared, bytes }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.shared.used.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.shared.give_back(self.bytes);
+    }
+}
+
 struct Shared {
     limit: usize,
-    free: Arc<Semaphore>,
+    /// What may still be leased.
+    free: Semaphore,
+    /// By how much copies pass the limit: what comes back pays for that first.
+    owed: AtomicUsize,
     used: AtomicUsize,
     peak: AtomicUsize,
     waiting: AtomicUsize,
@@ -250,6 +298,18 @@ impl Shared {
     /// counts in `u32`; a single lease of 4 GiB or more is charged as 4 GiB.
     fn permits(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.min(self.limit)).unwrap_or(u32::MAX)
+    }
+
+    fn use_more(&self, bytes: usize) {
+        let used = self.used.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        self.peak.fetch_max(used, Ordering::AcqRel);
+    }
+
+    fn give_back(&self, permits: usize) {
+        let pay = |owed: usize| Some(owed.saturating_sub(permits));
+        let owed = self.owed.fetch_update(Ordering::AcqRel, Ordering::Acquire, pay);
+        let paid = owed.unwrap_or_else(|owed| owed).min(permits);
+        self.free.add_permits(permits - paid);
     }
 }
 
@@ -277,7 +337,7 @@ struct Hold {
 
 struct Held {
     bytes: usize,
-    permit: OwnedSemaphorePermit,
+    permits: usize,
 }
 
 impl Hold {
@@ -290,26 +350,27 @@ impl Hold {
     fn release(&self, bytes: usize) {
         let mut held = self.held();
         held.bytes -= bytes;
-        let excess = held.permit.num_permits().saturating_sub(held.bytes);
-        drop(held.permit.split(excess));
+        let excess = held.permits.saturating_sub(held.bytes);
+        held.permits -= excess;
         self.shared.used.fetch_sub(bytes, Ordering::AcqRel);
+        self.shared.give_back(excess);
     }
 
     /// Takes `bytes`, and the permits that go with them, into a hold of their own.
     fn carve(&self, bytes: usize) -> Hold {
         let mut held = self.held();
         held.bytes -= bytes;
-        let permits = bytes.min(held.permit.num_permits());
-        let permit =
-            held.permit.split(permits).expect("invariant: no more permits are split than held");
-        Hold { shared: Arc::clone(&self.shared), held: Mutex::new(Held { bytes, permit }) }
+        let permits = bytes.min(held.permits);
+        held.permits -= permits;
+        Hold { shared: Arc::clone(&self.shared), held: Mutex::new(Held { bytes, permits }) }
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let bytes = self.held.get_mut().unwrap_or_else(PoisonError::into_inner).bytes;
-        self.shared.used.fetch_sub(bytes, Ordering::AcqRel);
+        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.shared.used.fetch_sub(held.bytes, Ordering::AcqRel);
+        self.shared.give_back(held.permits);
     }
 }
 
@@ -416,6 +477,28 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_waits_for_nothing_and_the_next_lease_waits_for_it() {
+        let budget = Budget::new(100);
+        let lease = now(budget.lease(60));
+        let mut buffer = budget.buffers().take(90);
+        buffer.extend_from_slice(b"records");
+        let copy = budget.count(buffer);
+        assert_eq!((&copy[..], budget.used(), budget.peak()), (&b"records"[..], 150, 150));
+        drop(lease);
+        assert!(budget.try_lease(11).is_none(), "what came back pays for what passed the limit");
+        let mut waiting = pin!(budget.lease(50));
+        assert!(poll_once(waiting.as_mut()).is_none());
+        let slice = copy.slice(2..4);
+        drop(copy);
+        assert!(poll_once(waiting.as_mut()).is_none(), "a slice is still there");
+        drop(slice);
+        let granted = poll_once(waiting).expect("granted");
+        assert_eq!(budget.used(), 50);
+        drop(granted);
+        assert!(budget.try_lease(100).is_some(), "nothing is owed any more");
+    }
+
+    #[test]
     fn those_who_take_part_have_equal_parts() {
         let budget = Budget::new(64);
         assert_eq!(budget.part_bytes(), 64);
@@ -452,18 +535,28 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is split, shrunk, detached and dropped in whatever order: what is used is what
-        /// is held, and in the end all of it is free again.
+        /// Whatever is split, shrunk, detached, copied and dropped in whatever order: what is used
+        /// is what is held, nothing is leased beside too many copies, and in the end all of it is
+        /// free again.
         #[test]
         fn nothing_is_lost_or_made_by_any_order_of_operations(
-            operations in prop::collection::vec((0u8..5, 0usize..8, 0usize..150), 1..60),
+            operations in prop::collection::vec((0u8..7, 0usize..8, 0usize..150), 1..60),
         ) {
             let budget = Budget::new(100);
             let mut leases: Vec<Lease> = Vec::new();
+            let mut copies: Vec<(Bytes, usize)> = Vec::new();
             for (operation, index, bytes) in operations {
+                let copied: usize = copies.iter().map(|(_, bytes)| bytes).sum();
                 let index = index.checked_rem(leases.len()).unwrap_or(0);
                 match operation {
-                    0 => leases.extend(budget.try_lease(bytes)),
+                    0 => {
+                        let used = budget.used();
+                        let granted = budget.try_lease(bytes);
+                        prop_assert!(granted.is_none() || used == 0 || used + bytes <= 100);
+                        leases.extend(granted);
+                    }
+                    5 => copies.push((budget.count(budget.buffers().take(bytes)), bytes)),
+                    6 => drop(copies.pop()),
                     _ if leases.is_empty() => {}
                     1 => { let share = leases[index].split(bytes); leases.push(share); }
                     2 => leases[index].shrink_to(bytes),
@@ -472,9 +565,10 @@ mod tests {
                 }
                 let visible: usize = leases.iter().map(Lease::bytes).sum();
                 prop_assert!(visible <= budget.used());
-                prop_assert!(budget.used() <= 150 + 100);
+                prop_assert!(budget.used() <= 150 + 100 + copied + bytes);
             }
             leases.clear();
+            copies.clear();
             prop_assert_eq!(budget.used(), 0);
             prop_assert!(budget.try_lease(100).is_some());
         }

@@ -61,6 +61,12 @@ macro_rules! ways {
                 match self { $(Way::$name => Path::$path,)* }
             }
 
+            /// Whether the batch is in memory of its own, counted in the budget by itself, and
+            /// not in that of the answer it came in.
+            pub(crate) fn is_copy(self) -> bool {
+                self.path() != Path::Passthrough
+            }
+
             /// The word for the reason.
             pub(crate) fn reason(self) -> &'static str {
                 match self { $(Way::$name => $reason,)* }
@@ -210,8 +216,8 @@ pub(crate) struct Origin {
     pub(crate) life: Arc<Life>,
     /// The section it is a parcel of.
     pub(crate) span: Span,
-    /// Freed when the last parcel of the fetch is done with.
-    pub(crate) lease: Arc<Lease>,
+    /// Of the answer it is still in, if it is: freed with the last parcel of the answer.
+    pub(crate) lease: Option<Arc<Lease>>,
 }
 
 /// What became of a parcel: the news the produce stage has for the stream.

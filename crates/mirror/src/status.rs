@@ -70,9 +70,9 @@ pub struct Cluster {
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 #[non_exhaustive]
 pub struct Memory {
-    /// Leased now.
+    /// Used now.
     pub used_bytes: u64,
-    /// The most that was ever leased.
+    /// The most that was ever used.
     pub peak_bytes: u64,
     /// The budget.
     pub limit_bytes: u64,

@@ -11,7 +11,7 @@ use common::{Pair, Running, all_arrive, assert_at_least_once_in_order, until};
 use kmirror::policy::trouble::{Lost, Reach};
 use kmirror::status::State;
 use kmirror::{Error, Halt};
-use kmirror_fake::{Action, ApiKey, Cluster, Record, ResponseError};
+use kmirror_fake::{Action, ApiKey, BatchBuilder, Cluster, Codec, Record, ResponseError};
 
 fn move_leaders(cluster: &Cluster, topic: &str, round: usize) {
     let brokers = cluster.brokers();
@@ -309,4 +309,33 @@ async fn a_slow_destination_is_waited_for_within_the_memory_budget() {
     pair.arrives("orders").await;
     let memory = mirror.status().borrow().memory;
     assert!(memory.peak_bytes <= memory.limit_bytes, "{memory:?}");
+}
+
+#[tokio::test]
+async fn what_grows_when_it_is_rebuilt_holds_up_fetching() {
+    const GROWN: usize = 100_000;
+    const BUDGET: u64 = 1 << 20;
+    let pair = Pair::start(1).await;
+    pair.topic("orders", 1);
+    pair.destination.create_topic("orders", 1);
+    for batch in 0..200 {
+        let record = Record::new(format!("{batch}"), vec![1; GROWN]);
+        let batch = BatchBuilder::new([record]).with_codec(Codec::Zstd);
+        pair.source.produce_direct("orders", 0, batch).unwrap();
+    }
+    let slow =
+        pair.destination.intercept(ApiKey::Produce, |_| Action::DelayReply(Duration::from_secs(1)));
+    let mut config = pair.config().with_memory_bytes(BUDGET);
+    config.fetch.bytes_max = 1 << 10;
+    config.fetch.partition_bytes_max = 1 << 10;
+    config.produce.compression = kmirror::config::Compression::None;
+    let running = Running::start(config).await;
+    let memory = || running.status().memory;
+    until("copies fill the budget", || async { memory().used_bytes > BUDGET }).await;
+    drop(slow);
+    pair.arrives("orders").await;
+    let memory = memory();
+    let of_two_answers = 20 * GROWN as u64;
+    assert!(memory.peak_bytes <= BUDGET + of_two_answers, "{memory:?}");
+    assert!(running.stop().await.is_clean());
 }

@@ -12,7 +12,7 @@ use super::records::{self, Record};
 use super::renumber::{Numbering, RawRecords};
 use super::varint::{Head, varlong_len};
 use crate::budget::Budget;
-use crate::buffers::{Buffer, Buffers};
+use crate::buffers::Buffer;
 
 /// Bytes of records in one batch at most, uncompressed. No topic takes a batch of that size;
 /// the limit is there so that no length field can overflow.
@@ -62,7 +62,7 @@ impl Error {
 pub struct Builder {
     codec: Codec,
     numbering: Numbering,
-    memory: Buffers,
+    budget: Budget,
     body: Buffer,
     /// Bytes of records the last batches had: what the next one's buffer starts with, and an eighth
     /// more, since one that is a little larger would double it.
@@ -78,18 +78,18 @@ impl Builder {
         Self {
             codec,
             numbering: Numbering::default(),
-            memory: Buffers::new(KEPT_BYTES),
+            budget: Budget::new(KEPT_BYTES),
             body: Buffer::default(),
             body_bytes_usual: 0,
             ratio: 1.0,
         }
     }
 
-    /// Takes the memory of its batches from where that of fetched answers comes from: what the two
-    /// keep to be used again is then within the budget's limit together.
+    /// Takes the memory of its batches from where that of fetched answers comes from, and counts it
+    /// in `budget` until they are dropped: while there is too much of it, nothing more is fetched.
     #[must_use]
     pub fn within(mut self, budget: &Budget) -> Self {
-        self.memory = budget.buffers().clone();
+        self.budget = budget.clone();
         self
     }
 
@@ -184,7 +184,7 @@ impl Builder {
     pub(super) fn begin(&mut self, bytes: usize) {
         let bytes = bytes + Head::ROOM;
         if self.body.capacity() < bytes {
-            self.body = self.memory.take(bytes);
+            self.body = self.budget.buffers().take(bytes);
         }
     }
 
@@ -229,13 +229,14 @@ impl Builder {
         self.body_bytes_usual = self.body.len().max(self.body_bytes_usual / 4 * 3);
         let body = std::mem::take(&mut self.body);
         let payload = match self.codec {
-            Codec::None => self.fitted(body).freeze(),
+            Codec::None => self.fitted(body),
             codec => {
                 let compressed = compressor.compress(codec, body.as_ref());
                 self.learn(compressed.len(), body.len());
-                self.copied(compressed).freeze()
+                self.copied(compressed)
             }
         };
+        let payload = self.budget.count(payload);
         Some(Outgoing::assemble(numbering.header(self.codec), payload))
     }
 
@@ -252,7 +253,7 @@ impl Builder {
     }
 
     fn copied(&self, bytes: &[u8]) -> Buffer {
-        let mut copy = self.memory.take(bytes.len());
+        let mut copy = self.budget.buffers().take(bytes.len());
         copy.extend_from_slice(bytes);
         copy
     }

@@ -130,14 +130,14 @@ metrics! {
         "Failed looks at a cluster's topics",
         "The cluster is unreachable or refuses: see the log.";
     MemoryUsed "kmirror_memory_used_bytes" Gauge []
-        "Bytes leased for fetches under way, and for what is fetched and not yet acknowledged",
+        "Bytes of fetches under way, and of what is fetched, or made of it, and not yet acknowledged",
         "At the limit the destination is the slower end; fetching waits.";
     MemoryLimit "kmirror_memory_limit_bytes" Gauge []
         "The budget",
         "Set by you.";
     MemoryPeak "kmirror_memory_peak_bytes" Gauge []
-        "The most that was ever leased",
-        "Never passes the limit but for one larger batch.";
+        "The most that was ever used",
+        "Passes the limit by a larger batch, or by what is made of the answers under way.";
     StatusPartitions "kmirror_status_partitions" Gauge ["state"]
         "Partitions of this process by state",
         "If `halted` is above 0, a human must look: the status page says why.";

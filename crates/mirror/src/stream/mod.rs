@@ -351,7 +351,8 @@ impl Stream {
             let span = owned.tracker.track(section.next_offset, parcels, size);
             for parcel in section.parcels {
                 let lane = owned.lane(&mut self.produce, &route, parcel.partition);
-                let (life, lease) = (Arc::clone(&owned.life), Arc::clone(&lease));
+                let lease = (!parcel.way.is_copy()).then(|| Arc::clone(&lease));
+                let life = Arc::clone(&owned.life);
                 self.produce.push(lane, Origin { life, span, lease }, parcel);
                 if !touched.contains(&lane) {
                     touched.push(lane);

@@ -99,7 +99,7 @@ struct Flying {
 struct Receipt {
     life: Arc<Life>,
     spans: Vec<Span>,
-    _leases: Vec<Arc<Lease>>,
+    _lease: Option<Arc<Lease>>,
 }
 
 impl Produce {
@@ -139,8 +139,8 @@ impl Produce {
     /// Queues a parcel. Nothing is sent before [`Produce::pump`].
     pub(crate) fn push(&mut self, lane: usize, origin: Origin, parcel: Parcel) {
         let Parcel { outgoing, offsets, way, .. } = parcel;
-        let receipt =
-            Receipt { life: origin.life, spans: vec![origin.span], _leases: vec![origin.lease] };
+        let Origin { life, span, lease } = origin;
+        let receipt = Receipt { life, spans: vec![span], _lease: lease };
         self.lanes[lane].waiting.push_back(Waiting { receipt, outgoing, offsets, way });
     }
 
@@ -400,8 +400,8 @@ fn merge(merged: &[Waiting], outgoing: Outgoing) -> Waiting {
     let receipts = merged.iter().map(|waiting| &waiting.receipt);
     let receipt = Receipt {
         life: Arc::clone(&first.receipt.life),
-        spans: receipts.clone().flat_map(|receipt| receipt.spans.iter().copied()).collect(),
-        _leases: receipts.flat_map(|receipt| receipt._leases.iter().cloned()).collect(),
+        spans: receipts.flat_map(|receipt| receipt.spans.iter().copied()).collect(),
+        _lease: None,
     };
     let offsets = Offsets { first: first.offsets.first, last: last.offsets.last };
     Waiting { receipt, outgoing, offsets, way: Way::Small }
