@@ -130,7 +130,7 @@ metrics! {
         "Failed looks at a cluster's topics",
         "The cluster is unreachable or refuses: see the log.";
     MemoryUsed "kmirror_memory_used_bytes" Gauge []
-        "Bytes of fetches under way, and of what is fetched, or made of it, and not yet acknowledged",
+        "Bytes of fetches under way, and of what is fetched or made of it and not yet acknowledged",
         "At the limit the destination is the slower end; fetching waits.";
     MemoryLimit "kmirror_memory_limit_bytes" Gauge []
         "The budget",
