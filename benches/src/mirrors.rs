@@ -12,7 +12,7 @@ use std::{
 use clap::ValueEnum;
 use kmirror_client::batch::Codec;
 use serde::{Deserialize, Serialize};
-use xtask::brokers::{Jars, Logging, java};
+use xtask::brokers::{Jars, java};
 
 use crate::{Error, case::Case, peers::FranzGo};
 
@@ -230,15 +230,11 @@ const LARGE_REQUEST_BYTES: u32 = 4 << 20;
 /// The largest batch of the copier in Go.
 const FRANZ_GO_BATCH_BYTES: u32 = 1_000_000;
 
-/// `java` as `kafka-run-class.sh` starts it, with quiet logging.
+/// `java` as `kafka-run-class.sh` starts it, logging warnings as Kafka's `tools-log4j` does.
 fn launch(jars: &Jars, heap: &[&str], main: &str) -> Command {
-    let directory = jars.directory().display();
-    let logging = match jars.version().logging() {
-        Logging::Log4j1 => format!("-Dlog4j.configuration=file:{directory}/log4j.properties"),
-        Logging::Log4j2 => format!("-Dlog4j2.configurationFile={directory}/log4j2.properties"),
-    };
     let mut command = Command::new(java());
-    command.args(heap).args(JVM_FLAGS).arg(logging).arg("-cp").arg(jars.class_path()).arg(main);
+    command.args(heap).args(JVM_FLAGS).args(jars.logging_flags("WARN"));
+    command.arg("-cp").arg(jars.class_path()).arg(main);
     command
 }
 

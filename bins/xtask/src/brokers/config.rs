@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
-use super::{Logging, Mode, Version};
+use super::version::Logging;
+use super::{Mode, Version};
 
 /// How long a dead broker is thought to be alive.
 pub(super) const SESSION_MS: u64 = 6_000;

@@ -86,7 +86,7 @@ impl Jars {
         &self.version
     }
 
-    /// The directory that holds them, and a quiet logging configuration.
+    /// The directory that holds them, and the logging configuration.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -98,6 +98,13 @@ impl Jars {
         format!("{}/*", self.directory.display())
     }
 
+    /// Flags of the Java virtual machine that log what is at least as grave as `level` to standard
+    /// error. Without them log4j 1 logs everything.
+    #[must_use]
+    pub fn logging_flags(&self, level: &str) -> [String; 2] {
+        config::logging_flags(&self.version, &self.directory, level)
+    }
+
     /// A command that runs main class `main` of these jars with quiet logging and `heap`;
     /// `extra` is put before the jars on the class path.
     #[must_use]
@@ -105,7 +112,7 @@ impl Jars {
         let mut command = Command::new(process::java());
         command.args(self.version.jvm_flags()).arg(format!("-Xmx{heap}"));
         command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
-        command.args(config::logging_flags(&self.version, &self.directory, "ERROR"));
+        command.args(self.logging_flags("ERROR"));
         let class_path = match extra {
             Some(extra) => format!("{}:{}", extra.display(), self.class_path()),
             None => self.class_path(),
@@ -118,6 +125,17 @@ impl Jars {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_level_to_log_at_is_always_said() {
+        for version in ["3.9.1", "4.3.0"] {
+            let version: Version = version.parse().expect("a version");
+            let jars = Jars { version, directory: PathBuf::from("/jars") };
+            let [file, level] = jars.logging_flags("WARN");
+            assert!(file.contains("/jars/log4j"), "{file}");
+            assert_eq!(level, "-Dkmirror.level=WARN");
+        }
+    }
 
     #[test]
     fn the_pom_names_group_artifact_and_version() {

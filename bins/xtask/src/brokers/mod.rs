@@ -29,7 +29,7 @@ pub use cluster::{Cluster, Guarded, Node};
 pub use jars::Jars;
 pub use process::java;
 pub use state::State;
-pub use version::{Logging, Mode, Version};
+pub use version::{Mode, Version};
 
 /// Where the broker processes come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,7 +24,7 @@ pub enum Mode {
 
 /// The logging library that the jars of a version bring or are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Logging {
+pub(super) enum Logging {
     /// log4j 1 or its successor reload4j: `-Dlog4j.configuration`.
     Log4j1,
     /// log4j 2: `-Dlog4j2.configurationFile`.
@@ -54,8 +54,7 @@ impl Version {
     }
 
     /// The logging library of this version.
-    #[must_use]
-    pub fn logging(&self) -> Logging {
+    pub(super) fn logging(&self) -> Logging {
         if self.at_least(4, 0) { Logging::Log4j2 } else { Logging::Log4j1 }
     }
 
