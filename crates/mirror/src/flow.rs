@@ -61,12 +61,6 @@ macro_rules! ways {
                 match self { $(Way::$name => Path::$path,)* }
             }
 
-            /// Whether the batch is in memory of its own, counted in the budget by itself, and
-            /// not in that of the answer it came in.
-            pub(crate) fn is_copy(self) -> bool {
-                self.path() != Path::Passthrough
-            }
-
             /// The word for the reason.
             pub(crate) fn reason(self) -> &'static str {
                 match self { $(Way::$name => $reason,)* }
@@ -102,6 +96,14 @@ ways! {
     Refused => Split, "refused";
     /// Its format is version 0 or 1.
     Format => Legacy, "format";
+}
+
+impl Way {
+    /// Whether the batch is in memory of its own, counted in the budget by itself, and not in that
+    /// of the answer it came in.
+    pub(crate) fn is_copy(self) -> bool {
+        self.path() != Path::Passthrough
+    }
 }
 
 /// Source offsets, both ends included.

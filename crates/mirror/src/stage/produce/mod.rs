@@ -8,7 +8,7 @@
 //!   answer were in route; nothing waits to be merged;
 //! - after a failure a lane sends nothing until every parcel under way has come back;
 //! - parcels of an ended life are dropped, never sent;
-//! - what waits is bounded by the leases it holds.
+//! - what waits is counted in the budget: by the lease of the answer it is in, or as a copy.
 
 mod distance;
 mod refused;
