@@ -2,9 +2,11 @@
 //!
 //! Always true:
 //! - a lease is granted while all that is used, itself included, is no more than the limit, except
-//!   that one lease larger than the limit is granted when nothing else is used;
-//! - copies of what is leased are counted as used and wait for nothing: they may pass the limit,
-//!   and then no lease is granted until what is used is below it again;
+//!   that one lease larger than the limit is granted when nothing else is used, and one of nothing
+//!   always;
+//! - copies of what is leased are counted as used and wait for nothing: they may pass the limit;
+//! - what passes the limit, by copies or by a large lease, is owed: what comes back pays for that
+//!   first, and no lease is granted until what is used is below the limit again;
 //! - leases are granted in the order they were asked for, so a large one is never starved by small
 //!   ones;
 //! - a share made by [`Lease::split`] stands for a slice of one allocation. An allocation is freed
@@ -19,8 +21,8 @@
 //! it runs.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
@@ -75,22 +77,22 @@ impl Budget {
         let granted = self.shared.free.acquire_many(permits).await;
         granted.expect("invariant: the budget's semaphore is never closed").forget();
         drop(waiting);
-        Lease::new(Arc::clone(&self.shared), bytes, permits)
+        Lease { bytes, hold: Arc::new(Hold::of(&self.shared, bytes, permits)), pin: None }
     }
 
     /// Takes `bytes` if they are free now and nobody waits in line.
     pub fn try_lease(&self, bytes: usize) -> Option<Lease> {
         let permits = self.shared.permits(bytes);
         self.shared.free.try_acquire_many(permits).ok()?.forget();
-        Some(Lease::new(Arc::clone(&self.shared), bytes, permits))
+        Some(Lease { bytes, hold: Arc::new(Hold::of(&self.shared, bytes, permits)), pin: None })
     }
 
     /// What was written into `buffer`, its memory counted as used until the last slice of it is
     /// dropped. For copies of what is leased: waits for nothing, so that whoever holds the lease
     /// may make them, and may pass the limit.
     pub(crate) fn count(&self, buffer: Buffer) -> Bytes {
-        let charge = Charge::new(Arc::clone(&self.shared), buffer.capacity());
-        Bytes::from_owner(Counted { buffer, _charge: charge })
+        let hold = Hold::of(&self.shared, buffer.capacity(), 0);
+        Bytes::from_owner(Counted { buffer, _hold: hold })
     }
 
     /// The bytes of all leases and counted copies that are alive. Passes the limit only by copies,
@@ -147,13 +149,6 @@ pub struct Lease {
 }
 
 impl Lease {
-    fn new(shared: Arc<Shared>, bytes: usize, permits: u32) -> Self {
-        shared.use_more(bytes);
-        let held = Mutex::new(Held { bytes, permits: permits as usize });
-        let hold = Arc::new(Hold { shared, held });
-        Self { bytes, hold, pin: None }
-    }
-
     /// The bytes this lease stands for.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -185,7 +180,7 @@ impl Lease {
 
     /// Counts the bytes of the other shares, which cannot be freed before this one is dropped.
     pub(crate) fn pin(&mut self, pins: &Arc<Pins>) {
-        let bytes = self.hold.held().bytes - self.bytes;
+        let bytes = self.hold.bytes.load(Ordering::Acquire) - self.bytes;
         pins.bytes.fetch_add(bytes, Ordering::AcqRel);
         self.pin = Some(Pin { pins: Arc::clone(pins), bytes });
     }
@@ -249,7 +244,7 @@ impl Drop for Part {
 /// A copy and its place in the [`Budget`].
 struct Counted {
     buffer: Buffer,
-    _charge: Charge,
+    _hold: Hold,
 }
 
 impl AsRef<[u8]> for Counted {
@@ -258,33 +253,11 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-/// Bytes that were counted as used without being asked for; no longer once it is dropped.
-struct Charge {
-    shared: Arc<Shared>,
-    bytes: usize,
-}
-
-impl Charge {
-    fn new(shared: Arc<Shared>, bytes: usize) -> Self {
-        shared.use_more(bytes);
-        let free = shared.free.forget_permits(bytes);
-        shared.owed.fetch_add(bytes - free, Ordering::AcqRel);
-        Self { shared, bytes }
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.shared.used.fetch_sub(self.bytes, Ordering::AcqRel);
-        self.shared.give_back(self.bytes);
-    }
-}
-
 struct Shared {
     limit: usize,
     /// What may still be leased.
     free: Semaphore,
-    /// By how much copies pass the limit: what comes back pays for that first.
+    /// By how much the limit is passed: what comes back pays for that first.
     owed: AtomicUsize,
     used: AtomicUsize,
     peak: AtomicUsize,
@@ -294,22 +267,28 @@ struct Shared {
 }
 
 impl Shared {
-    /// What a lease of `bytes` takes from the semaphore: no more than there is. The semaphore
-    /// counts in `u32`; a single lease of 4 GiB or more is charged as 4 GiB.
+    /// How much must be free for a lease of `bytes`: no more than there is, nor than the 4 GiB
+    /// that the semaphore can be asked for at once.
     fn permits(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.min(self.limit)).unwrap_or(u32::MAX)
     }
 
-    fn use_more(&self, bytes: usize) {
+    /// Counts `bytes` as used, of which `taken` were taken from what is free. Takes the others
+    /// without waiting; what is missing is owed.
+    fn count(&self, bytes: usize, taken: usize) {
         let used = self.used.fetch_add(bytes, Ordering::AcqRel) + bytes;
         self.peak.fetch_max(used, Ordering::AcqRel);
+        let others = bytes - taken;
+        let free = self.free.forget_permits(others);
+        self.owed.fetch_add(others - free, Ordering::AcqRel);
     }
 
-    fn give_back(&self, permits: usize) {
-        let pay = |owed: usize| Some(owed.saturating_sub(permits));
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::AcqRel);
+        let pay = |owed: usize| Some(owed.saturating_sub(bytes));
         let owed = self.owed.fetch_update(Ordering::AcqRel, Ordering::Acquire, pay);
-        let paid = owed.unwrap_or_else(|owed| owed).min(permits);
-        self.free.add_permits(permits - paid);
+        let paid = owed.unwrap_or_else(|owed| owed).min(bytes);
+        self.free.add_permits(bytes - paid);
     }
 }
 
@@ -329,48 +308,34 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// What all shares of one lease hold together.
+/// What all shares of one lease hold together, or a copy; given back when it is dropped.
 struct Hold {
     shared: Arc<Shared>,
-    held: Mutex<Held>,
-}
-
-struct Held {
-    bytes: usize,
-    permits: usize,
+    bytes: AtomicUsize,
 }
 
 impl Hold {
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Counts `bytes` as used, for which `permits` were taken.
+    fn of(shared: &Arc<Shared>, bytes: usize, permits: u32) -> Self {
+        shared.count(bytes, permits as usize);
+        Self { shared: Arc::clone(shared), bytes: AtomicUsize::new(bytes) }
     }
 
-    /// Gives `bytes` back. A lease larger than the limit holds fewer permits than bytes: permits
-    /// go back only when they are more than the bytes that remain.
     fn release(&self, bytes: usize) {
-        let mut held = self.held();
-        held.bytes -= bytes;
-        let excess = held.permits.saturating_sub(held.bytes);
-        held.permits -= excess;
-        self.shared.used.fetch_sub(bytes, Ordering::AcqRel);
-        self.shared.give_back(excess);
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        self.shared.give_back(bytes);
     }
 
-    /// Takes `bytes`, and the permits that go with them, into a hold of their own.
-    fn carve(&self, bytes: usize) -> Hold {
-        let mut held = self.held();
-        held.bytes -= bytes;
-        let permits = bytes.min(held.permits);
-        held.permits -= permits;
-        Hold { shared: Arc::clone(&self.shared), held: Mutex::new(Held { bytes, permits }) }
+    /// Takes `bytes` into a hold of their own.
+    fn carve(&self, bytes: usize) -> Self {
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        Self { shared: Arc::clone(&self.shared), bytes: AtomicUsize::new(bytes) }
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.shared.used.fetch_sub(held.bytes, Ordering::AcqRel);
-        self.shared.give_back(held.permits);
+        self.shared.give_back(*self.bytes.get_mut());
     }
 }
 
@@ -552,7 +517,8 @@ mod tests {
                     0 => {
                         let used = budget.used();
                         let granted = budget.try_lease(bytes);
-                        prop_assert!(granted.is_none() || used == 0 || used + bytes <= 100);
+                        let fits = bytes == 0 || used == 0 || used + bytes <= 100;
+                        prop_assert!(granted.is_none() || fits);
                         leases.extend(granted);
                     }
                     5 => copies.push((budget.count(budget.buffers().take(bytes)), bytes)),
@@ -565,6 +531,10 @@ mod tests {
                 }
                 let visible: usize = leases.iter().map(Lease::bytes).sum();
                 prop_assert!(visible <= budget.used());
+                let owed = budget.shared.owed.load(Ordering::Acquire);
+                let free = budget.shared.free.available_permits();
+                prop_assert_eq!(budget.used() + free, 100 + owed);
+                prop_assert!(free == 0 || owed == 0);
                 prop_assert!(budget.used() <= 150 + 100 + copied + bytes);
             }
             leases.clear();
