@@ -77,14 +77,14 @@ impl Budget {
         let granted = self.shared.free.acquire_many(permits).await;
         granted.expect("invariant: the budget's semaphore is never closed").forget();
         drop(waiting);
-        Lease { bytes, hold: Arc::new(Hold::of(&self.shared, bytes, permits)), pin: None }
+        Lease::granted(&self.shared, bytes, permits)
     }
 
     /// Takes `bytes` if they are free now and nobody waits in line.
     pub fn try_lease(&self, bytes: usize) -> Option<Lease> {
         let permits = self.shared.permits(bytes);
         self.shared.free.try_acquire_many(permits).ok()?.forget();
-        Some(Lease { bytes, hold: Arc::new(Hold::of(&self.shared, bytes, permits)), pin: None })
+        Some(Lease::granted(&self.shared, bytes, permits))
     }
 
     /// What was written into `buffer`, its memory counted as used until the last slice of it is
@@ -149,6 +149,10 @@ pub struct Lease {
 }
 
 impl Lease {
+    fn granted(shared: &Arc<Shared>, bytes: usize, permits: u32) -> Self {
+        Self { bytes, hold: Arc::new(Hold::of(shared, bytes, permits)), pin: None }
+    }
+
     /// The bytes this lease stands for.
     pub fn bytes(&self) -> usize {
         self.bytes
