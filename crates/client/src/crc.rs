@@ -7,6 +7,7 @@
 use crc_fast::{CrcAlgorithm, Digest};
 
 /// The checksum of `bytes`.
+#[inline]
 pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }

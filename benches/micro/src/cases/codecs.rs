@@ -14,8 +14,10 @@ const KEYS: usize = 1000;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![hash()];
-    cases.extend(Codec::ALL.map(compress));
-    cases.extend(Codec::ALL.map(decompress));
+    // None hands on what it was given: some fifty instructions, and three more are over 5 %.
+    let codecs = Codec::ALL.into_iter().filter(|codec| *codec != Codec::None);
+    cases.extend(codecs.clone().map(compress));
+    cases.extend(codecs.map(decompress));
     cases
 }
 
