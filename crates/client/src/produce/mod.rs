@@ -116,21 +116,55 @@ impl BatchProducer {
     /// Cancel-safe: dropped before it is ready, nothing was queued. What goes wrong is told by the
     /// delivery. Dropping the delivery does not take the batch back.
     pub async fn send(&self, partition: &TopicPartition, batch: Outgoing) -> Delivery {
-        let room = self.shared.room(partition, self.queue_bytes_max);
-        let bytes = batch.len_bytes().min(self.queue_bytes_max);
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let permit = room
-            .acquire_many_owned(permits)
-            .await
-            .expect("invariant: a queue's semaphore is never closed");
-        let (sender, receiver) = oneshot::channel();
-        let token = Token { sender, _room: permit };
-        self.queue(partition, batch, token);
-        self.shared.wake.notify_one();
-        Delivery { receiver }
+        let room = self.room_for(partition, batch.len_bytes()).await;
+        self.queue(partition, batch, room)
     }
 
-    fn queue(&self, partition: &TopicPartition, batch: Outgoing, token: Token) {
+    /// [`BatchProducer::send`] without waiting: `None`, and nothing was queued, if the partition's
+    /// queue is full. [`BatchProducer::has_room`] says when to try again.
+    pub fn try_send(&self, partition: &TopicPartition, batch: Outgoing) -> Option<Delivery> {
+        let (room, permits) = self.wanted_room(partition, batch.len_bytes());
+        let room = room.try_acquire_many_owned(permits).ok()?;
+        Some(self.queue(partition, batch, room))
+    }
+
+    /// Waits until the partition's queue has room for a batch of `bytes`.
+    pub fn has_room(
+        &self,
+        partition: &TopicPartition,
+        bytes: usize,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let room = self.room_for(partition, bytes);
+        async move { drop(room.await) }
+    }
+
+    fn room_for(
+        &self,
+        partition: &TopicPartition,
+        bytes: usize,
+    ) -> impl Future<Output = OwnedSemaphorePermit> + Send + 'static {
+        let (room, permits) = self.wanted_room(partition, bytes);
+        async move {
+            let room = room.acquire_many_owned(permits).await;
+            room.expect("invariant: a queue's semaphore is never closed")
+        }
+    }
+
+    /// The room in a partition's queue, and how much of it a batch of `bytes` takes.
+    fn wanted_room(&self, partition: &TopicPartition, bytes: usize) -> (Arc<Semaphore>, u32) {
+        let room = self.shared.room(partition, self.queue_bytes_max);
+        let permits = u32::try_from(bytes.min(self.queue_bytes_max)).unwrap_or(u32::MAX);
+        (room, permits)
+    }
+
+    fn queue(
+        &self,
+        partition: &TopicPartition,
+        batch: Outgoing,
+        room: OwnedSemaphorePermit,
+    ) -> Delivery {
+        let (sender, receiver) = oneshot::channel();
+        let token = Token { sender, room };
         let mut state = self.shared.lock();
         if !state.knows(partition) {
             let leader = self.client.view().leader(partition);
@@ -139,6 +173,9 @@ impl BatchProducer {
             self.client.watch_topics([Arc::clone(&partition.topic)]);
         }
         state.push(clock::now(), partition, batch, token);
+        drop(state);
+        self.shared.wake.notify_one();
+        Delivery { receiver }
     }
 
     /// Lets a stopped partition take batches again. The caller sends again from the first batch
@@ -202,11 +239,13 @@ impl Future for Delivery {
 /// What a batch is queued with: who waits for it, and its room in the queue.
 struct Token {
     sender: oneshot::Sender<Result<Acked, Error>>,
-    _room: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
 }
 
 impl Token {
     fn tell(self, result: Result<Acked, Error>) {
+        // Whoever hears of it finds room for the next batch.
+        drop(self.room);
         // Whoever dropped the delivery does not want to know.
         let _ = self.sender.send(result);
     }

@@ -6,6 +6,8 @@
 //! - a lane hands parcels to the producer in the order they came, no more than a few at a time, so
 //!   that small ones that have to wait anyway can be merged ([`Way::Small`]), as those of one
 //!   answer were in route; nothing waits to be merged;
+//! - a lane with waiting parcels has something that wakes it: a parcel under way, a rest that ends,
+//!   or room in the producer's queue that it waits for;
 //! - after a failure a lane sends nothing until every parcel under way has come back;
 //! - parcels of an ended life are dropped, never sent;
 //! - what waits is counted in the budget: by the lease of the answer it is in, or as a copy.
@@ -17,7 +19,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use kmirror_client::backoff::Backoff;
@@ -54,8 +55,18 @@ pub(crate) struct Produce {
 
 /// What a future of the stage comes back with.
 enum News {
-    Delivered { lane: usize, ticket: u64, outcome: Result<Acked, produce::Error> },
-    Rested { lane: usize },
+    Delivered {
+        lane: usize,
+        ticket: u64,
+        outcome: Result<Acked, produce::Error>,
+    },
+    Rested {
+        lane: usize,
+    },
+    /// The producer's queue has room for the lane's next parcel.
+    HasRoom {
+        lane: usize,
+    },
 }
 
 /// Everything on its way to one destination partition.
@@ -68,6 +79,8 @@ struct Lane {
     batch_bytes_max: usize,
     backoff: Backoff,
     mood: Mood,
+    /// The producer's queue was full; the lane sends nothing before it has room.
+    waits_for_room: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,13 +160,9 @@ impl Produce {
     /// Hands what may go to the producer.
     pub(crate) fn pump(&mut self, lane: usize) {
         let in_flight_max = usize::from(self.config.produce.in_flight_max);
-        while self.lanes[lane].mood == Mood::Flowing
-            && self.lanes[lane].in_flight.len() < in_flight_max
-        {
+        while self.lanes[lane].may_send(in_flight_max) {
             let Some(waiting) = self.next_of(lane) else { return };
-            if !self.send(lane, waiting) {
-                return;
-            }
+            self.send(lane, waiting);
         }
     }
 
@@ -176,6 +185,10 @@ impl Produce {
                 }
                 Some(News::Rested { lane }) => {
                     self.lanes[lane].mood = Mood::Flowing;
+                    self.pump(lane);
+                }
+                Some(News::HasRoom { lane }) => {
+                    self.lanes[lane].waits_for_room = false;
                     self.pump(lane);
                 }
                 None => std::future::pending::<()>().await,
@@ -209,14 +222,20 @@ impl Produce {
         }
     }
 
-    /// Hands a parcel to the producer. False, and it waits again, when the producer's own queue is
-    /// full: then the next delivery pumps again.
-    fn send(&mut self, lane_index: usize, waiting: Waiting) -> bool {
+    /// Hands a parcel to the producer. If the producer's queue is full it waits in front again, and
+    /// the lane for room.
+    fn send(&mut self, lane_index: usize, waiting: Waiting) {
         let lane = &mut self.lanes[lane_index];
-        let sent = self.producer.send(&lane.partition, waiting.outgoing.clone()).now_or_never();
-        let Some(delivery) = sent else {
+        let Some(delivery) = self.producer.try_send(&lane.partition, waiting.outgoing.clone())
+        else {
+            let has_room = self.producer.has_room(&lane.partition, waiting.outgoing.len_bytes());
             lane.waiting.push_front(waiting);
-            return false;
+            lane.waits_for_room = true;
+            self.deliveries.push(Box::pin(async move {
+                has_room.await;
+                News::HasRoom { lane: lane_index }
+            }));
+            return;
         };
         let ticket = lane.next_ticket;
         lane.next_ticket += 1;
@@ -224,7 +243,6 @@ impl Produce {
         self.deliveries.push(Box::pin(async move {
             News::Delivered { lane: lane_index, ticket, outcome: delivery.await }
         }));
-        true
     }
 
     fn delivered(
@@ -373,7 +391,12 @@ impl Lane {
             batch_bytes_max: usize::MAX,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
             mood: Mood::Flowing,
+            waits_for_room: false,
         }
+    }
+
+    fn may_send(&self, in_flight_max: usize) -> bool {
+        self.mood == Mood::Flowing && !self.waits_for_room && self.in_flight.len() < in_flight_max
     }
 
     /// How many parcels at the front may be merged: small, of one life, of one codec, together
@@ -406,3 +429,6 @@ fn merge(merged: &[Waiting], outgoing: Outgoing) -> Waiting {
     let offsets = Offsets { first: first.offsets.first, last: last.offsets.last };
     Waiting { receipt, outgoing, offsets, way: Way::Small }
 }
+
+#[cfg(test)]
+mod tests;

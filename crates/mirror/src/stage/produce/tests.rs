@@ -1,0 +1,135 @@
+//! The lanes over a fake destination.
+
+use kmirror_client::Client;
+use kmirror_client::batch::rebuild::Builder;
+use kmirror_client::batch::{Codec, Compressor, Record};
+use kmirror_fake::Cluster;
+use proptest::prelude::*;
+
+use super::*;
+use crate::flow::Generation;
+use crate::metrics::Metrics;
+use crate::policy::filter::{Pattern, Selection};
+use crate::stage::commit::Tracker;
+
+/// How long anything may take before a test fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The stage before a destination topic of many partitions.
+struct Bench {
+    cluster: Cluster,
+    stage: Produce,
+    life: Arc<Life>,
+    tracker: Tracker,
+    offset: i64,
+}
+
+impl Bench {
+    /// The producer takes `queue_bytes_max` of a partition at once.
+    async fn start(partitions: i32, queue_bytes_max: usize) -> Bench {
+        let cluster = Cluster::builder().brokers(1).start().await.expect("a fake cluster");
+        cluster.create_topic("orders", partitions);
+        let cluster_config =
+            || kmirror_client::Config::new(&cluster.bootstrap()).expect("an address");
+        let client = Client::connect(cluster_config()).await.expect("a client");
+        let topics = Selection::new(Pattern::try_new(".*").expect("a pattern"));
+        let config = Arc::new(Config::new(cluster_config(), cluster_config(), topics));
+        let board = Arc::new(Board::new(Arc::new(Metrics::new())));
+        let refusals = Arc::new(Refusals::new(config.trouble));
+        let settings = produce::Config {
+            queue_bytes_max,
+            on_rejected: Arc::clone(&refusals) as _,
+            ..produce::Config::default()
+        };
+        let producer = BatchProducer::try_new(client, settings).expect("a producer");
+        let cell = board.begin(&TopicPartition::new("orders", 0), 0);
+        let life = Life::new(TopicPartition::new("orders", 0), Generation(1), cell);
+        let budget = Budget::new(64 << 20);
+        let stage = Produce::new((producer, refusals), config, board, &budget);
+        Bench { cluster, stage, life: Arc::new(life), tracker: Tracker::new(0), offset: 0 }
+    }
+
+    /// One parcel waits for that partition.
+    fn push(&mut self, partition: i32) -> usize {
+        let lane = self.stage.lane(&TopicPartition::new("orders", partition), 1 << 20);
+        let mut builder = Builder::new(Codec::None);
+        builder.push(&Record::new(None, Some(&[b'x'; 100]))).expect("a record");
+        let outgoing = builder.finish(&mut Compressor::default()).expect("a batch");
+        let offsets = Offsets { first: self.offset, last: self.offset };
+        self.offset += 1;
+        let span = self.tracker.track(self.offset, 1, outgoing.len_bytes());
+        let origin = Origin { life: Arc::clone(&self.life), span, lease: None };
+        self.stage.push(lane, origin, Parcel { partition, outgoing, way: Way::Keys, offsets });
+        lane
+    }
+
+    /// Takes what has happened, as the stream would, but no more than once.
+    async fn turn(&mut self) {
+        let produced = tokio::time::timeout(PATIENCE, self.stage.next()).await;
+        if let Produced::Acknowledged { spans, .. } = produced.expect("something wakes it") {
+            for span in spans {
+                self.tracker.acknowledge(span);
+            }
+        }
+    }
+
+    fn assert_every_lane_has_a_waker(&self) {
+        for lane in &self.stage.lanes {
+            let woken =
+                !lane.in_flight.is_empty() || lane.mood == Mood::Resting || lane.waits_for_room;
+            assert!(lane.waiting.is_empty() || woken, "{} has none", lane.partition);
+        }
+    }
+}
+
+/// On a runtime as a stream has it: everything on one thread, the stage in a task.
+fn on_a_stream<F: Future<Output = ()> + 'static>(work: F) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build_local(tokio::runtime::LocalOptions::default());
+    let runtime = runtime.expect("a runtime");
+    let task = runtime.spawn_local(work);
+    runtime.block_on(task).expect("no panic");
+}
+
+#[test]
+fn more_parcels_than_a_task_may_do_operations_in_one_turn_are_all_sent() {
+    on_a_stream(async {
+        let mut bench = Bench::start(1_000, 1 << 30).await;
+        let lanes: Vec<usize> = (0..1_000).map(|partition| bench.push(partition)).collect();
+        lanes.into_iter().for_each(|lane| bench.stage.pump(lane));
+        bench.assert_every_lane_has_a_waker();
+        while !bench.tracker.is_settled() {
+            bench.turn().await;
+        }
+        assert!((0..1_000).all(|at| bench.cluster.records("orders", at).len() == 1));
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Whatever is pushed, pumped and taken in whatever order, however little the producer takes.
+    #[test]
+    fn no_lane_with_waiting_parcels_is_ever_without_a_waker(
+        steps in prop::collection::vec((0i32..40, any::<bool>(), 0usize..12), 1..60),
+        queue_bytes_max in 100usize..1_000,
+    ) {
+        on_a_stream(async move {
+            let mut bench = Bench::start(40, queue_bytes_max).await;
+            for (partition, takes, parcels) in steps {
+                let lanes: Vec<usize> = (0..parcels).map(|_| bench.push(partition)).collect();
+                lanes.into_iter().for_each(|lane| bench.stage.pump(lane));
+                bench.assert_every_lane_has_a_waker();
+                if takes && !bench.tracker.is_settled() {
+                    bench.turn().await;
+                    bench.assert_every_lane_has_a_waker();
+                }
+            }
+            while !bench.tracker.is_settled() {
+                bench.turn().await;
+                bench.assert_every_lane_has_a_waker();
+            }
+            assert!(bench.stage.lanes.iter().all(|lane| lane.waiting.is_empty()));
+        });
+    }
+}
