@@ -21,11 +21,13 @@ import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Properties;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.NewPartitionReassignment;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.RecordsToDelete;
@@ -43,6 +45,7 @@ import org.apache.kafka.common.acl.AclBinding;
 import org.apache.kafka.common.acl.AclOperation;
 import org.apache.kafka.common.acl.AclPermissionType;
 import org.apache.kafka.common.resource.PatternType;
+import org.apache.kafka.common.resource.Resource;
 import org.apache.kafka.common.resource.ResourcePattern;
 import org.apache.kafka.common.resource.ResourceType;
 import org.apache.kafka.common.TopicPartition;
@@ -85,6 +88,7 @@ public final class Tool {
             case "grow" -> grow(ask);
             case "truncate" -> truncate(ask);
             case "deny" -> deny(ask);
+            case "move" -> move(ask);
             case "topics" -> topics(ask);
             case "config" -> config(ask);
             case "produce" -> produce(ask);
@@ -149,6 +153,25 @@ public final class Tool {
     }
 
     // Deletes the records of a partition before an offset, as retention does.
+    private static void move(JsonNode ask) throws Exception {
+        TopicPartition partition =
+                new TopicPartition(ask.get("topic").asText(), ask.get("partition").asInt());
+        NewPartitionReassignment wanted =
+                new NewPartitionReassignment(List.of(ask.get("to").asInt()));
+        try (Admin admin = admin(ask)) {
+            admin.alterPartitionReassignments(Map.of(partition, Optional.of(wanted))).all()
+                    .get(WAIT_SECONDS, TimeUnit.SECONDS);
+            long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(WAIT_SECONDS);
+            while (!admin.listPartitionReassignments().reassignments()
+                    .get(WAIT_SECONDS, TimeUnit.SECONDS).isEmpty()) {
+                if (System.nanoTime() > deadline) {
+                    throw new IllegalStateException("not moved: " + partition);
+                }
+                Thread.sleep(50);
+            }
+        }
+    }
+
     private static void truncate(JsonNode ask) throws Exception {
         TopicPartition partition =
                 new TopicPartition(ask.get("topic").asText(), ask.get("partition").asInt());
@@ -162,21 +185,24 @@ public final class Tool {
     // Everything is allowed but one operation: what a topic without any rule allows ends with the
     // first rule.
     private static void deny(JsonNode ask) throws Exception {
-        ResourcePattern topic =
-                new ResourcePattern(ResourceType.TOPIC, ask.get("topic").asText(), PatternType.LITERAL);
+        ResourcePattern resource = ask.has("topic")
+                ? new ResourcePattern(
+                        ResourceType.TOPIC, ask.get("topic").asText(), PatternType.LITERAL)
+                : new ResourcePattern(
+                        ResourceType.CLUSTER, Resource.CLUSTER_NAME, PatternType.LITERAL);
         AclOperation operation = AclOperation.fromString(ask.get("operation").asText());
         try (Admin admin = admin(ask)) {
             admin.createAcls(List.of(
-                    rule(topic, AclOperation.ALL, AclPermissionType.ALLOW),
-                    rule(topic, operation, AclPermissionType.DENY)))
+                    rule(resource, AclOperation.ALL, AclPermissionType.ALLOW),
+                    rule(resource, operation, AclPermissionType.DENY)))
                     .all().get(WAIT_SECONDS, TimeUnit.SECONDS);
         }
     }
 
     private static AclBinding rule(
-            ResourcePattern topic, AclOperation operation, AclPermissionType permission) {
+            ResourcePattern resource, AclOperation operation, AclPermissionType permission) {
         return new AclBinding(
-                topic, new AccessControlEntry("User:*", "*", operation, permission));
+                resource, new AccessControlEntry("User:*", "*", operation, permission));
     }
 
     private static void topics(JsonNode ask) throws Exception {

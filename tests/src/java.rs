@@ -135,6 +135,20 @@ impl Java {
         }));
     }
 
+    /// Denies everybody one operation on the cluster (`ClusterAction`) and allows all others.
+    pub fn deny_cluster(&mut self, end: &End, operation: &str) {
+        let bootstrap = &end.bootstrap;
+        self.ask(&json!({ "do": "deny", "bootstrap": bootstrap, "operation": operation }));
+    }
+
+    /// Moves a partition to another broker, as its only replica, and waits until it is there.
+    pub fn move_to(&mut self, end: &End, topic: &str, partition: i32, broker: u16) {
+        self.ask(&json!({
+            "do": "move", "bootstrap": end.bootstrap, "topic": topic, "partition": partition,
+            "to": broker,
+        }));
+    }
+
     /// Name, partitions and replication factor of every topic.
     pub fn topics(&mut self, end: &End) -> HashMap<String, (i64, i64)> {
         let lines = self.ask(&json!({ "do": "topics", "bootstrap": end.bootstrap }));

@@ -2,6 +2,7 @@
 //! as a process. Everything here panics with a sentence when something is missing or late: these
 //! are tests, and a test that cannot run has failed.
 
+pub mod busy;
 pub mod clusters;
 pub mod java;
 pub mod kcat;

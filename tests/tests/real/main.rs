@@ -4,17 +4,21 @@
 //! A test owns its topics and its consumer group by name, so that the tests share two clusters;
 //! those that hurt brokers start clusters of their own.
 
+mod busy;
 mod changes;
 mod denied;
+mod fanout;
 mod fidelity;
 mod groups;
 mod input;
 mod launcher;
 mod losses;
+mod old_source;
 mod partitions;
 mod passthrough;
 mod stops;
 mod troubles;
+mod unwritable;
 mod walkthrough;
 
 use kmirror_tests::{Java, Pair, eventually};

@@ -30,9 +30,16 @@ pub(super) fn server_properties(broker: &Broker<'_>) -> String {
         Mode::Kraft => kraft_mode(broker, &mut properties),
     }
     for (key, value) in broker.overrides {
-        properties.insert(key.clone(), value.clone());
+        properties.insert(key.clone(), with_ports(broker, value));
     }
     render(&properties)
+}
+
+/// Ports are chosen when a cluster starts: in a property's value `{port}` stands for the broker's
+/// own, and `{second_port}` for another free one, for a listener of its own.
+fn with_ports(broker: &Broker<'_>, value: &str) -> String {
+    let second = broker.controller_port.to_string();
+    value.replace("{port}", &broker.port.to_string()).replace("{second_port}", &second)
 }
 
 /// Settings for a small broker that is thrown away: few internal partitions, small buffers, no
@@ -183,6 +190,14 @@ mod tests {
         assert!(text.contains("CONTROLLER://127.0.0.1:20002"));
         assert!(text.contains("share.coordinator.state.topic.min.isr=2\n"));
         assert!(!text.contains("zookeeper"));
+    }
+
+    #[test]
+    fn a_property_may_name_the_ports_that_are_chosen_at_the_start() {
+        let listeners = "PLAINTEXT://127.0.0.1:{port},INNER://127.0.0.1:{second_port}";
+        let text = rendered("2.4.1", Mode::Zookeeper, &[("listeners", listeners)]);
+        let expected = "listeners=PLAINTEXT://127.0.0.1:20001,INNER://127.0.0.1:20002\n";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]
