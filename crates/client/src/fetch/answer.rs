@@ -13,7 +13,7 @@ use crate::name::{BrokerId, TopicPartition};
 use super::digest::{Aborted, Digest, digest};
 use super::event::{Event, Fetched, Trouble};
 use super::partition::{Ends, Phase};
-use super::state::State;
+use super::state::{State, final_trouble};
 
 /// The largest batch that is asked for. Kafka's own limit for a whole request is as much.
 const BATCH_BYTES_MAX: usize = 100 << 20;
@@ -84,7 +84,7 @@ impl State {
         let name = answer.partition.clone();
         let asked = self.links.get(&broker).and_then(|link| link.session.asked(&name));
         let (Some(asked), Some(entry)) = (asked, self.change(&name)) else { return };
-        if !entry.awaits(asked) {
+        if !entry.awaits(broker, asked) {
             return;
         }
         match answer.code {
@@ -93,18 +93,19 @@ impl State {
                 entry.phase = Phase::Outside;
                 self.remind(now, &name);
             }
-            ErrorCode::TOPIC_AUTHORIZATION_FAILED => self.stop(&name, Trouble::Unauthorized),
             ErrorCode::CORRUPT_MESSAGE => self.handle_corrupt(now, &name, None),
             ErrorCode::OFFSET_NOT_AVAILABLE => {
                 let at = entry.back_off(now);
                 self.remind(at, &name);
             }
-            code if code.is_retryable() || code == ErrorCode::UNKNOWN_SERVER_ERROR => {
-                let at = entry.back_off(now);
-                self.remind(at, &name);
-                self.wants_metadata = true;
-            }
-            code => self.stop(&name, Trouble::Refused { code }),
+            code => match final_trouble(code) {
+                Some(kind) => self.stop(&name, kind),
+                None => {
+                    let at = entry.back_off(now);
+                    self.remind(at, &name);
+                    self.wants_metadata = true;
+                }
+            },
         }
     }
 

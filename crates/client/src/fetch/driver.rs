@@ -66,8 +66,7 @@ enum Event {
         outcome: Result<HashMap<TopicPartition, Proven>, ClientError>,
     },
     Measured {
-        partition: TopicPartition,
-        generation: u64,
+        claim: Claim,
         ends: Option<(i64, i64)>,
     },
 }
@@ -124,8 +123,8 @@ impl Driver {
         while let Some(proof) = state.poll_proof(now) {
             self.prove(proof.broker, proof.partitions);
         }
-        while let Some((partition, generation)) = state.poll_measure(now) {
-            self.measure(partition, generation);
+        while let Some(claim) = state.poll_measure(now) {
+            self.measure(claim);
         }
         while let Some((broker, bytes)) = state.poll_fetch(now) {
             self.prepare(broker, bytes);
@@ -179,9 +178,7 @@ impl Driver {
                 self.shared.lock().handle_answer(now, broker, answer, lease);
             }
             Event::Proven { claims, outcome } => self.proven(now, &claims, outcome),
-            Event::Measured { partition, generation, ends } => {
-                self.shared.lock().handle_ends(now, &partition, generation, ends);
-            }
+            Event::Measured { claim, ends } => self.shared.lock().handle_ends(now, &claim, ends),
         }
     }
 
@@ -309,7 +306,7 @@ impl Driver {
         let mut state = self.shared.lock();
         for claim in claims {
             match &outcome {
-                // Brokers before 2.1 cannot be asked.
+                // Brokers before 2.3 cannot be asked.
                 Err(ClientError::UnsupportedVersion { .. }) => state.handle_proof(claim, None),
                 Err(error) => {
                     tracing::debug!(error = %error, "leader epoch not asked for");
@@ -324,11 +321,11 @@ impl Driver {
         }
     }
 
-    fn measure(&self, partition: TopicPartition, generation: u64) {
+    fn measure(&self, claim: Claim) {
         let client = self.client.clone();
         self.work.push(Box::pin(async move {
-            let ends = ends::ask(&client, &partition).await;
-            Event::Measured { partition, generation, ends }
+            let ends = ends::ask(&client, claim.leader.broker, &claim.partition).await;
+            Event::Measured { claim, ends }
         }));
     }
 

@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use crate::backoff::Backoff;
 use crate::budget::Pins;
-use crate::name::BrokerId;
+use crate::name::{BrokerId, TopicPartition};
 
 use super::event::Position;
 use super::session::Want;
+use super::state::Claim;
 
 /// What the metadata say of a partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,15 +146,16 @@ impl Partition {
             && !is_forbidden
     }
 
-    /// Whether what came for `asked` is what is wanted here and now.
-    pub(super) fn awaits(&self, asked: Want) -> bool {
+    /// Whether what `broker` sent for `asked` is what is wanted here and now.
+    pub(super) fn awaits(&self, broker: BrokerId, asked: Want) -> bool {
         self.phase == Phase::Fetching
+            && self.leader == Some(Leader { broker, epoch: asked.leader_epoch })
             && self.generation == asked.generation
             && self.position.next_offset == asked.fetch_offset
     }
 
     /// The leader moved, came or went. Before a new one is fetched from it must show that it has
-    /// what was read, if that can be asked.
+    /// what was read, if that can be asked. What the old one was asked, or said, no longer counts.
     pub(super) fn set_leader(&mut self, leader: Option<Leader>) {
         if self.leader == leader {
             return;
@@ -162,8 +164,12 @@ impl Partition {
         self.retry_at = None;
         let can_be_proven =
             self.position.leader_epoch.is_some() && leader.is_some_and(|leader| leader.epoch >= 0);
-        if can_be_proven && matches!(self.phase, Phase::Fetching | Phase::Proving) {
-            self.phase = Phase::Unproven;
+        match self.phase {
+            Phase::Fetching if !can_be_proven => {}
+            Phase::Fetching | Phase::Proving | Phase::Outside | Phase::Measuring => {
+                self.phase = Phase::Unproven;
+            }
+            Phase::Unproven | Phase::Stopped => {}
         }
     }
 
@@ -184,10 +190,10 @@ impl Partition {
         self.retry_at = None;
     }
 
-    /// Its ends are being asked for. Returns its generation.
-    pub(super) fn start_measuring(&mut self) -> u64 {
-        self.phase = Phase::Measuring;
-        self.generation
+    /// What `leader`, which leads it, is asked about.
+    pub(super) fn claim(&self, name: &TopicPartition, leader: Leader) -> Claim {
+        let Self { generation, position, .. } = *self;
+        Claim { partition: name.clone(), generation, position, leader }
     }
 
     /// Whether something must be asked before it can be fetched.

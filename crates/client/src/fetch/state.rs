@@ -72,13 +72,14 @@ pub(super) struct Proof {
     pub(super) partitions: Vec<Claim>,
 }
 
-/// What was read of one partition, and from which leader it is to be read on.
+/// What was read of one partition, and which leader is asked about it. The answer counts only as
+/// long as that one leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) partition: TopicPartition,
     pub(super) generation: u64,
     pub(super) position: Position,
-    pub(super) leader_epoch: i32,
+    pub(super) leader: Leader,
 }
 
 impl State {
@@ -238,8 +239,8 @@ impl State {
     /// It could not be asked, or did not know: it is asked again later.
     pub(super) fn handle_unproven(&mut self, now: Instant, claim: &Claim, code: Option<ErrorCode>) {
         let Some(entry) = self.claimed(claim, Phase::Proving) else { return };
-        if code == Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED) {
-            self.stop(&claim.partition, Trouble::Unauthorized);
+        if let Some(kind) = code.and_then(final_trouble) {
+            self.stop(&claim.partition, kind);
             return;
         }
         entry.phase = Phase::Unproven;
@@ -249,22 +250,17 @@ impl State {
     }
 
     fn claimed(&mut self, claim: &Claim, phase: Phase) -> Option<&mut Partition> {
-        self.change(&claim.partition)
-            .filter(|entry| entry.generation == claim.generation && entry.phase == phase)
+        self.change(&claim.partition).filter(|entry| {
+            entry.generation == claim.generation
+                && entry.phase == phase
+                && entry.leader == Some(claim.leader)
+        })
     }
 
     /// Where the log of a partition begins and ends, whose position was said to be outside.
-    pub(super) fn handle_ends(
-        &mut self,
-        now: Instant,
-        name: &TopicPartition,
-        generation: u64,
-        ends: Option<(i64, i64)>,
-    ) {
-        let Some(entry) = self.change(name) else { return };
-        if entry.generation != generation || entry.phase != Phase::Measuring {
-            return;
-        }
+    pub(super) fn handle_ends(&mut self, now: Instant, claim: &Claim, ends: Option<(i64, i64)>) {
+        let Some(entry) = self.claimed(claim, Phase::Measuring) else { return };
+        let name = &claim.partition;
         let next_offset = entry.position.next_offset;
         match ends {
             Some((log_start_offset, log_end_offset))
@@ -279,6 +275,8 @@ impl State {
                 entry.phase = if found.is_some() { Phase::Fetching } else { Phase::Outside };
                 let at = entry.back_off(now);
                 self.remind(at, name);
+                // One that does not say may lead no longer.
+                self.wants_metadata |= found.is_none();
             }
         }
     }
@@ -406,26 +404,24 @@ impl State {
             }
             broker = Some(leader.broker);
             entry.phase = Phase::Proving;
-            claims.push(Claim {
-                partition: name.clone(),
-                generation: entry.generation,
-                position: entry.position,
-                leader_epoch: leader.epoch,
-            });
+            claims.push(entry.claim(name, leader));
         }
         Some(Proof { broker: broker?, partitions: claims })
     }
 
-    /// A partition whose log's ends must be asked for, and its generation.
-    pub(super) fn poll_measure(&mut self, now: Instant) -> Option<(TopicPartition, u64)> {
+    /// A partition whose leader must be asked for the ends of its log.
+    pub(super) fn poll_measure(&mut self, now: Instant) -> Option<Claim> {
         let Self { attention, partitions, .. } = self;
-        let is_due = |entry: &&mut Partition| {
-            entry.phase == Phase::Outside && entry.retry_at.is_none_or(|at| at <= now)
-        };
-        let mut due = attention.iter().filter_map(|name| {
-            Some((name, partitions.get_mut(name).filter(is_due)?.start_measuring()))
-        });
-        due.next().map(|(name, generation)| (name.clone(), generation))
+        attention.iter().find_map(|name| {
+            let entry = partitions.get_mut(name)?;
+            let leader = entry.leader?;
+            let is_due = entry.retry_at.is_none_or(|at| at <= now);
+            if entry.phase != Phase::Outside || !is_due {
+                return None;
+            }
+            entry.phase = Phase::Measuring;
+            Some(entry.claim(name, leader))
+        })
     }
 
     /// Whether newer metadata are wanted.
@@ -503,6 +499,17 @@ impl State {
             let pause = throttle.min(THROTTLE_MAX);
             link.muted_until = (!pause.is_zero()).then(|| now + pause);
         }
+    }
+}
+
+/// What a code means that does not pass by itself.
+pub(super) fn final_trouble(code: ErrorCode) -> Option<Trouble> {
+    match code {
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED => Some(Trouble::Unauthorized),
+        // Brokers say so of their own passing faults.
+        ErrorCode::UNKNOWN_SERVER_ERROR => None,
+        code if code.is_retryable() => None,
+        code => Some(Trouble::Refused { code }),
     }
 }
 

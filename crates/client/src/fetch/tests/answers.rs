@@ -21,21 +21,21 @@ use crate::name::{BrokerId, TopicPartition};
 
 use super::batches::Stored;
 
-const BROKER: BrokerId = BrokerId(1);
-const OTHER: BrokerId = BrokerId(2);
+pub(super) const BROKER: BrokerId = BrokerId(1);
+pub(super) const OTHER: BrokerId = BrokerId(2);
 const STYLE: Style = Style { has_total: true, has_sessions: true, has_ids: false };
 
-struct World {
-    state: State,
-    now: Instant,
+pub(super) struct World {
+    pub(super) state: State,
+    pub(super) now: Instant,
     budget: Budget,
 }
 
-fn name(partition: i32) -> TopicPartition {
+pub(super) fn name(partition: i32) -> TopicPartition {
     TopicPartition::new("orders", partition)
 }
 
-fn led_by(broker: BrokerId, epoch: i32) -> Seen {
+pub(super) fn led_by(broker: BrokerId, epoch: i32) -> Seen {
     Seen {
         topic_id: Some(Uuid::from_u128(1)),
         leader: Some(Leader { broker, epoch }),
@@ -48,7 +48,7 @@ fn ends(high_watermark: i64) -> Ends {
     Ends { high_watermark, last_stable_offset: high_watermark, log_start_offset: 0 }
 }
 
-fn of(number: i32, code: ErrorCode, records: Bytes) -> PartitionAnswer {
+pub(super) fn of(number: i32, code: ErrorCode, records: Bytes) -> PartitionAnswer {
     PartitionAnswer {
         partition: name(number),
         code,
@@ -61,7 +61,7 @@ fn of(number: i32, code: ErrorCode, records: Bytes) -> PartitionAnswer {
 
 impl World {
     /// Two partitions, led by one broker, at offset 0.
-    fn new(config: Config) -> Self {
+    pub(super) fn new(config: Config) -> Self {
         let now = crate::clock::now();
         let mut world = Self {
             state: State::new(config, Arc::default(), 1),
@@ -76,7 +76,7 @@ impl World {
     }
 
     /// Plans the next fetch from the broker, if there is one.
-    fn plan(&mut self, broker: BrokerId) -> Option<Plan> {
+    pub(super) fn plan(&mut self, broker: BrokerId) -> Option<Plan> {
         let (found, bytes) = self.state.poll_fetch(self.now)?;
         assert_eq!(found, broker);
         let plan = self.state.plan(self.now, broker, bytes, STYLE);
@@ -86,23 +86,23 @@ impl World {
         plan
     }
 
-    fn answer(&mut self, broker: BrokerId, partitions: Vec<PartitionAnswer>) {
+    pub(super) fn answer(&mut self, broker: BrokerId, partitions: Vec<PartitionAnswer>) {
         let answer =
             Answer { throttle: Duration::ZERO, code: ErrorCode::NONE, session_id: 42, partitions };
         let lease = self.budget.try_lease(answer.bytes()).expect("free");
         self.state.handle_answer(self.now, broker, answer, lease);
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         self.now += time;
         self.state.handle_time(self.now);
     }
 
-    fn position(&self, number: i32) -> i64 {
+    pub(super) fn position(&self, number: i32) -> i64 {
         self.state.position(&name(number)).expect("assigned").next_offset
     }
 
-    fn trouble(&mut self) -> Option<Trouble> {
+    pub(super) fn trouble(&mut self) -> Option<Trouble> {
         while let Some(event) = self.state.poll_event() {
             if let Event::Trouble { kind, .. } = event {
                 return Some(kind);
@@ -272,9 +272,9 @@ fn a_replica_that_lags_does_not_make_a_position_invalid() {
     let mut world = World::new(Config::default());
     world.plan(BROKER).expect("due");
     world.answer(BROKER, vec![of(0, ErrorCode::OFFSET_OUT_OF_RANGE, Bytes::new())]);
-    let (measured, generation) = world.state.poll_measure(world.now).expect("measured");
-    assert_eq!(measured, name(0));
-    world.state.handle_ends(world.now, &measured, generation, Some((0, 50)));
+    let measured = world.state.poll_measure(world.now).expect("measured");
+    assert_eq!(measured.partition, name(0));
+    world.state.handle_ends(world.now, &measured, Some((0, 50)));
     assert_eq!(world.trouble(), None);
     world.pass(Duration::from_secs(2));
     world.state.handle_failure(world.now, BROKER);
@@ -287,8 +287,8 @@ fn a_position_outside_the_log_is_told_with_both_ends() {
     let mut world = World::new(Config::default());
     world.plan(BROKER).expect("due");
     world.answer(BROKER, vec![of(0, ErrorCode::OFFSET_OUT_OF_RANGE, Bytes::new())]);
-    let (measured, generation) = world.state.poll_measure(world.now).expect("measured");
-    world.state.handle_ends(world.now, &measured, generation, Some((7, 50)));
+    let measured = world.state.poll_measure(world.now).expect("measured");
+    world.state.handle_ends(world.now, &measured, Some((7, 50)));
     let expected = Trouble::OutOfRange { log_start_offset: 7, log_end_offset: 50 };
     assert_eq!(world.trouble(), Some(expected));
 }
@@ -425,8 +425,8 @@ proptest! {
                 world.answer(BROKER, vec![of(number, code, records)]);
             }
             prop_assert!(world.position(0) >= before[0] && world.position(1) >= before[1]);
-            while let Some((measured, generation)) = world.state.poll_measure(world.now) {
-                world.state.handle_ends(world.now, &measured, generation, None);
+            while let Some(measured) = world.state.poll_measure(world.now) {
+                world.state.handle_ends(world.now, &measured, None);
             }
             while world.state.poll_event().is_some() {}
             world.pass(Duration::from_secs(2));

@@ -3,5 +3,6 @@
 mod answers;
 mod batches;
 mod isolation;
+mod leaders;
 mod sparse;
 mod wire;

@@ -304,8 +304,8 @@ impl World {
         while let Some(proof) = self.state.poll_proof(self.now) {
             self.claims.extend(proof.partitions);
         }
-        while let Some((partition, generation)) = self.state.poll_measure(self.now) {
-            self.state.handle_ends(self.now, &partition, generation, Some((0, 50)));
+        while let Some(measured) = self.state.poll_measure(self.now) {
+            self.state.handle_ends(self.now, &measured, Some((0, 50)));
         }
         self.state.metadata_asked();
         let mut entries = self.state.partitions.values();

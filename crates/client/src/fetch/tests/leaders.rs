@@ -1,0 +1,131 @@
+//! What leaders that move, lag or are no longer leaders say, in virtual time.
+
+use crate::error_code::ErrorCode;
+use crate::fetch::config::Config;
+use crate::fetch::event::{Position, Trouble};
+use crate::fetch::partition::Phase;
+use crate::fetch::state::Claim;
+
+use super::answers::{BROKER, OTHER, World, led_by, name, of};
+use super::batches::Stored;
+
+/// A partition that stands at offset 10 of leader epoch 5 is asked of its leader.
+fn proving(world: &mut World) -> Claim {
+    world.state.assign(&name(0), Position { next_offset: 10, leader_epoch: Some(5) });
+    world.state.handle_seen(world.now, &name(0), led_by(BROKER, 5));
+    asked(world)
+}
+
+fn asked(world: &mut World) -> Claim {
+    let mut proof = world.state.poll_proof(world.now).expect("asked");
+    proof.partitions.remove(0)
+}
+
+fn phase(world: &World) -> Phase {
+    world.state.partitions[&name(0)].phase
+}
+
+#[test]
+fn what_a_former_leader_has_proves_nothing_of_the_new_one() {
+    let mut world = World::new(Config::default());
+    let old = proving(&mut world);
+    world.state.handle_seen(world.now, &name(0), led_by(OTHER, 6));
+    let new = asked(&mut world);
+    world.state.handle_proof(&old, Some((10, 5)));
+    assert_eq!(phase(&world), Phase::Proving, "the new leader has not answered");
+    world.state.handle_proof(&new, Some((8, 5)));
+    assert_eq!(world.trouble(), Some(Trouble::Truncated { end_offset: 8, leader_epoch: 5 }));
+}
+
+#[test]
+fn what_a_former_leader_lacks_stops_nothing() {
+    let mut world = World::new(Config::default());
+    let old = proving(&mut world);
+    world.state.handle_seen(world.now, &name(0), led_by(OTHER, 6));
+    let new = asked(&mut world);
+    world.state.handle_proof(&old, Some((8, 5)));
+    assert_eq!(world.trouble(), None);
+    world.state.handle_proof(&new, Some((12, 5)));
+    assert_eq!(phase(&world), Phase::Fetching);
+}
+
+#[test]
+fn data_of_a_former_leader_is_not_taken_once_the_new_one_is_proven() {
+    let mut world = World::new(Config::default());
+    world.plan(BROKER).expect("due");
+    let batch = Stored { leader_epoch: 5, ..Stored::plain(0) }.with(&["a"]);
+    world.answer(BROKER, vec![of(0, ErrorCode::NONE, batch)]);
+    world.plan(BROKER).expect("due");
+    world.state.handle_seen(world.now, &name(0), led_by(OTHER, 6));
+    let new = asked(&mut world);
+    world.state.handle_proof(&new, Some((1, 5)));
+    let late = Stored { leader_epoch: 5, ..Stored::plain(1) }.with(&["b"]);
+    world.answer(BROKER, vec![of(0, ErrorCode::NONE, late)]);
+    assert_eq!(world.position(0), 1);
+}
+
+#[test]
+fn an_error_of_a_former_leader_stops_nothing() {
+    let mut world = World::new(Config::default());
+    world.plan(BROKER).expect("due");
+    world.state.handle_seen(world.now, &name(0), led_by(OTHER, 6));
+    world.answer(BROKER, vec![of(0, ErrorCode::TOPIC_AUTHORIZATION_FAILED, Vec::new().into())]);
+    assert_eq!(world.trouble(), None);
+}
+
+#[test]
+fn the_ends_of_a_former_leaders_log_are_not_those_of_the_new_one() {
+    let mut world = World::new(Config::default());
+    world.plan(BROKER).expect("due");
+    world.answer(BROKER, vec![of(0, ErrorCode::OFFSET_OUT_OF_RANGE, Vec::new().into())]);
+    let old = world.state.poll_measure(world.now).expect("measured");
+    world.state.handle_seen(world.now, &name(0), led_by(OTHER, 6));
+    world.state.handle_ends(world.now, &old, Some((7, 50)));
+    assert_eq!(world.trouble(), None);
+    assert!(world.state.poll_proof(world.now).is_none(), "no epoch to ask about");
+    assert_eq!(phase(&world), Phase::Fetching);
+}
+
+#[test]
+fn a_question_goes_to_the_leader_that_there_is_whatever_became_of_the_one_that_was_asked() {
+    for next in [None, Some(-1), Some(7)] {
+        let mut world = World::new(Config::default());
+        let old = proving(&mut world);
+        let mut seen = led_by(OTHER, next.unwrap_or_default());
+        seen.leader = seen.leader.filter(|_| next.is_some());
+        world.state.handle_seen(world.now, &name(0), seen);
+        world.state.handle_unproven(world.now, &old, None);
+        world.state.handle_seen(world.now, &name(0), led_by(OTHER, 8));
+        let new = asked(&mut world);
+        assert_eq!(new.leader, led_by(OTHER, 8).leader.expect("led"), "after {next:?}");
+    }
+}
+
+#[test]
+fn a_leader_that_refuses_to_say_what_it_has_stops_the_partition() {
+    let refusals = [
+        (ErrorCode::TOPIC_AUTHORIZATION_FAILED, Trouble::Unauthorized),
+        (
+            ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+            Trouble::Refused { code: ErrorCode::CLUSTER_AUTHORIZATION_FAILED },
+        ),
+    ];
+    for (code, expected) in refusals {
+        let mut world = World::new(Config::default());
+        let claim = proving(&mut world);
+        world.state.handle_unproven(world.now, &claim, Some(code));
+        assert_eq!(world.trouble(), Some(expected));
+    }
+}
+
+#[test]
+fn ends_that_nobody_tells_make_the_leader_be_looked_up_again() {
+    let mut world = World::new(Config::default());
+    world.plan(BROKER).expect("due");
+    world.answer(BROKER, vec![of(0, ErrorCode::OFFSET_OUT_OF_RANGE, Vec::new().into())]);
+    let measured = world.state.poll_measure(world.now).expect("measured");
+    world.state.metadata_asked();
+    assert!(!world.state.wants_metadata());
+    world.state.handle_ends(world.now, &measured, None);
+    assert!(world.state.wants_metadata());
+}
