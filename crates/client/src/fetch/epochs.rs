@@ -1,6 +1,8 @@
 //! Asking a leader where its log ends for an epoch (OffsetForLeaderEpoch, KIP-320).
 //!
-//! Versions 2 to 4: 2 takes the epoch of the leader we mean, 3 says that we are no replica.
+//! Versions 3 and 4: 3 lets those ask who may describe the topic. Before it (brokers 2.2 and older)
+//! only those may who may act for the cluster, so such brokers are not asked, as Java's consumer
+//! does not ask them.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -19,7 +21,7 @@ use crate::name::{BrokerId, TopicPartition};
 
 use super::state::Claim;
 
-const VERSIONS: RangeInclusive<i16> = 2..=4;
+const VERSIONS: RangeInclusive<i16> = 3..=4;
 
 /// What a leader says of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +62,7 @@ fn request(claims: &[Claim]) -> OffsetForLeaderEpochRequest {
         let partitions = run.iter().map(|claim| {
             OffsetForLeaderPartition::default()
                 .with_partition(claim.partition.partition)
-                .with_current_leader_epoch(claim.leader_epoch)
+                .with_current_leader_epoch(claim.leader.epoch)
                 .with_leader_epoch(claim.position.leader_epoch.unwrap_or(-1))
         });
         let topic = StrBytes::from_string(run[0].partition.topic.to_string());
