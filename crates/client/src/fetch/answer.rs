@@ -12,6 +12,7 @@ use crate::name::{BrokerId, TopicPartition};
 
 use super::digest::{Aborted, Digest, digest};
 use super::event::{Event, Fetched, Trouble};
+use super::identity::Found;
 use super::partition::{Ends, Phase};
 use super::state::{State, final_trouble};
 
@@ -88,6 +89,11 @@ impl State {
             return;
         }
         match answer.code {
+            ErrorCode::NONE => {}
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => entry.identity.vanish(),
+            _ => entry.identity.interrupt(),
+        }
+        match answer.code {
             ErrorCode::NONE => self.handle_data(now, broker, answer, lease),
             ErrorCode::OFFSET_OUT_OF_RANGE => {
                 entry.phase = Phase::Outside;
@@ -119,9 +125,22 @@ impl State {
         let PartitionAnswer { partition: name, ends, aborted, records, cuts_first, .. } = answer;
         let isolation = self.config.isolation;
         let Some(entry) = self.change(&name) else { return };
-        let fetch_offset = entry.position.next_offset;
+        let (fetch_offset, asked_from) = (entry.position.next_offset, entry.fetch_offset());
+        entry.identity.compare(entry.ends, ends);
+        if entry.fetch_offset() != asked_from {
+            // What was read last is to be seen again first.
+            return;
+        }
         let (asked_bytes, is_cut) = (entry.bytes_needed, cuts_first && !records.is_empty());
         let read = digest(records, fetch_offset, isolation, aborted);
+        match entry.identity.find(read.first, fetch_offset) {
+            Found::Another => return self.stop_recreated(&name),
+            Found::Nothing if entry.identity.is_past(ends.high_watermark) => {
+                entry.phase = Phase::Outside;
+                return self.remind(now, &name);
+            }
+            Found::Same | Found::Nothing => {}
+        }
         let has_moved = read.next_offset > fetch_offset;
         if let (Some(error), false) = (&read.error, has_moved) {
             self.handle_corrupt(now, &name, Some(error.clone()));
@@ -132,6 +151,7 @@ impl State {
             return;
         }
         entry.advance(read.next_offset, read.leader_epoch);
+        entry.identity.read(read.last);
         let has_news = entry.ends.replace(ends) != Some(ends);
         if !has_moved && !has_news {
             return;

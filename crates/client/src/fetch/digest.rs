@@ -13,6 +13,8 @@ use bytes::Bytes;
 use crate::batch::{Batch, Entry, Marker, split};
 use crate::isolation::Isolation;
 
+use super::identity::Mark;
+
 /// An aborted transaction, as a broker lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Aborted {
@@ -29,6 +31,9 @@ pub(super) struct Digest {
     pub(super) next_offset: i64,
     /// The leader epoch of the last batch that was read.
     pub(super) leader_epoch: Option<i32>,
+    /// The first and the last batch, as they can be recognised; the last one only if it was read.
+    pub(super) first: Option<Mark>,
+    pub(super) last: Option<Mark>,
     /// What stopped the reading before the end.
     pub(super) error: Option<split::Error>,
     /// The size of the batch that was cut off by the end, if that is known.
@@ -46,6 +51,8 @@ pub(super) fn digest(
         entries: Vec::new(),
         next_offset: fetch_offset,
         leader_epoch: None,
+        first: None,
+        last: None,
         error: None,
         cut_off_bytes: None,
     };
@@ -54,6 +61,7 @@ pub(super) fn digest(
     for entry in entries.by_ref() {
         match entry {
             Ok(entry) => {
+                digest.first.get_or_insert_with(|| Mark::of(&entry));
                 let is_wanted = entry.next_offset() > digest.next_offset;
                 if filter.passes(&entry) && is_wanted {
                     digest.take(entry);
@@ -79,6 +87,7 @@ impl Digest {
 
     fn move_past(&mut self, entry: &Entry) {
         self.next_offset = entry.next_offset();
+        self.last = Some(Mark::of(entry));
         if let Entry::Batch(batch) = entry {
             let epoch = batch.header().partition_leader_epoch;
             self.leader_epoch = (epoch >= 0).then_some(epoch);

@@ -89,13 +89,15 @@ pub enum Trouble {
         /// The leader epoch up to which it does.
         leader_epoch: i32,
     },
-    /// The topic was deleted and created again: its offsets mean other records.
+    /// The topic was deleted and created again: its offsets mean other records. Nothing of the new
+    /// one was read.
     #[error("topic created anew")]
     Recreated {
-        /// The id it had.
-        before: Uuid,
-        /// The id it has.
-        now: Uuid,
+        /// The id it had; `None` where brokers have no topic ids, and it shows by its records or its
+        /// leader epochs.
+        before: Option<Uuid>,
+        /// The id it has, where brokers have ids.
+        now: Option<Uuid>,
     },
     /// The topic or partition is not in the metadata.
     #[error("topic or partition missing")]
@@ -122,4 +124,20 @@ pub enum Trouble {
         /// The reason.
         code: ErrorCode,
     },
+}
+
+impl Trouble {
+    /// Whether what is read after this is another log, or lies elsewhere in it.
+    pub(super) fn ends_the_log(&self) -> bool {
+        match self {
+            Trouble::OutOfRange { .. } | Trouble::Truncated { .. } | Trouble::Recreated { .. } => {
+                true
+            }
+            Trouble::Missing
+            | Trouble::Unauthorized
+            | Trouble::Corrupt { .. }
+            | Trouble::TooLarge { .. }
+            | Trouble::Refused { .. } => false,
+        }
+    }
 }

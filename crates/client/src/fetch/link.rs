@@ -118,6 +118,12 @@ impl Link {
         self.stirred.insert(name.clone());
     }
 
+    /// The same of all that it leads.
+    pub(super) fn stir_all(&mut self) -> impl Iterator<Item = &TopicPartition> {
+        self.stirred.extend(self.members.iter().cloned());
+        self.members.iter()
+    }
+
     pub(super) fn has_members(&self) -> bool {
         !self.members.is_empty()
     }

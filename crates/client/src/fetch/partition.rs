@@ -13,6 +13,7 @@ use crate::budget::Pins;
 use crate::name::{BrokerId, TopicPartition};
 
 use super::event::Position;
+use super::identity::Identity;
 use super::session::Want;
 use super::state::Claim;
 
@@ -67,7 +68,7 @@ pub(super) struct Partition {
     pub(super) position: Position,
     pub(super) phase: Phase,
     pub(super) is_paused: bool,
-    pub(super) topic_id: Option<Uuid>,
+    pub(super) identity: Identity,
     pub(super) leader: Option<Leader>,
     pub(super) missing_since: Option<Instant>,
     pub(super) retry_at: Option<Instant>,
@@ -96,7 +97,7 @@ impl Partition {
             position,
             phase,
             is_paused: false,
-            topic_id: None,
+            identity: Identity::default(),
             leader: None,
             missing_since: None,
             retry_at: None,
@@ -116,12 +117,17 @@ impl Partition {
         let may_have_more = !self.is_paused && !self.pins.are_full();
         let is_fetched = self.phase == Phase::Fetching && may_have_more && is_due;
         is_fetched.then(|| Want {
-            fetch_offset: self.position.next_offset,
+            fetch_offset: self.fetch_offset(),
             leader_epoch: leader.epoch,
             bytes_max: bytes_max.max(self.bytes_needed),
-            topic_id: self.topic_id,
+            topic_id: self.identity.topic_id,
             generation: self.generation,
         })
+    }
+
+    /// From where on it is fetched: mostly its position.
+    pub(super) fn fetch_offset(&self) -> i64 {
+        self.identity.fetch_offset(self.position.next_offset)
     }
 
     /// Whether it would be fetched, were it not that its reader has enough of it for now.
@@ -140,7 +146,7 @@ impl Partition {
         let Seen { topic_id, leader, exists, is_forbidden } = seen;
         leader.is_some()
             && leader == self.leader
-            && (topic_id.is_none() || topic_id == self.topic_id)
+            && (topic_id.is_none() || topic_id == self.identity.topic_id)
             && exists
             && self.missing_since.is_none()
             && !is_forbidden
@@ -151,7 +157,7 @@ impl Partition {
         self.phase == Phase::Fetching
             && self.leader == Some(Leader { broker, epoch: asked.leader_epoch })
             && self.generation == asked.generation
-            && self.position.next_offset == asked.fetch_offset
+            && self.fetch_offset() == asked.fetch_offset
     }
 
     /// The leader moved, came or went. Before a new one is fetched from it must show that it has
@@ -162,6 +168,7 @@ impl Partition {
         }
         self.leader = leader;
         self.retry_at = None;
+        self.identity.interrupt();
         let can_be_proven =
             self.position.leader_epoch.is_some() && leader.is_some_and(|leader| leader.epoch >= 0);
         match self.phase {
@@ -171,6 +178,13 @@ impl Partition {
             }
             Phase::Unproven | Phase::Stopped => {}
         }
+    }
+
+    /// Whether a log that ends before the position must be taken for another one.
+    pub(super) fn is_another_log(&self) -> bool {
+        let leader_epoch = self.leader.map(|leader| leader.epoch).filter(|epoch| *epoch >= 0);
+        let epochs = leader_epoch.zip(self.position.leader_epoch);
+        self.identity.is_another(epochs.map(|(leader, read)| leader > read))
     }
 
     /// Moves forward.

@@ -25,6 +25,7 @@ use crate::name::{BrokerId, TopicPartition};
 
 use super::config::Config;
 use super::event::{Event, Position, Trouble};
+use super::identity::Identity;
 use super::link::{Link, Style};
 use super::partition::{Leader, Partition, Phase, Seen};
 use super::session::Plan;
@@ -105,15 +106,22 @@ impl State {
 
     // Commands.
 
-    /// Fetches a partition from a position on, whatever was done with it before.
+    /// Fetches a partition from a position on, whatever was done with it before. If that is where
+    /// it stood, it must still be the same log.
     pub(super) fn assign(&mut self, partition: &TopicPartition, position: Position) {
-        self.remove(partition);
+        let before = self.remove(partition).filter(|entry| {
+            position.next_offset > 0 && entry.position.next_offset == position.next_offset
+        });
         self.next_generation += 1;
         let generation = self.next_generation;
         let (initial, max) = self.config.backoff;
         let backoff = Backoff::with_seed(initial, max, self.seed.wrapping_add(generation));
         let pins = Pins::new(Arc::clone(&self.pinned_bytes_max), Arc::clone(&self.poke));
-        let entry = Partition::new(generation, position, backoff, Arc::new(pins));
+        let mut entry = Partition::new(generation, position, backoff, Arc::new(pins));
+        if let Some(before) = before {
+            entry.identity = before.identity;
+            entry.identity.interrupt();
+        }
         self.partitions.insert(partition.clone(), entry);
         self.attention.insert(partition.clone());
         self.leaderless.insert(partition.clone());
@@ -121,12 +129,10 @@ impl State {
     }
 
     /// Forgets a partition. What was fetched of it and not taken yet is dropped.
-    pub(super) fn remove(&mut self, partition: &TopicPartition) {
+    pub(super) fn remove(&mut self, partition: &TopicPartition) -> Option<Partition> {
         self.leaderless.remove(partition);
-        if let Some(entry) = self.partitions.remove(partition)
-            && let Some(leader) = entry.leader
-            && let Some(link) = self.links.get_mut(&leader.broker)
-        {
+        let entry = self.partitions.remove(partition)?;
+        if let Some(link) = entry.leader.and_then(|leader| self.links.get_mut(&leader.broker)) {
             link.leave(partition);
         }
         for queued in std::mem::take(&mut self.events) {
@@ -136,12 +142,14 @@ impl State {
                 self.events.push_back(queued);
             }
         }
+        Some(entry)
     }
 
     /// Fetches no more of a partition until it is resumed. What was fetched is still handed out.
     pub(super) fn set_paused(&mut self, partition: &TopicPartition, is_paused: bool) {
         if let Some(entry) = self.change(partition) {
             entry.is_paused = is_paused;
+            entry.identity.interrupt();
         }
     }
 
@@ -182,18 +190,21 @@ impl State {
         if entry.phase == Phase::Stopped {
             return;
         }
-        if let (Some(before), Some(id)) = (entry.topic_id, seen.topic_id)
-            && before != id
+        if let (Some(before), Some(now)) = (entry.identity.topic_id, seen.topic_id)
+            && before != now
         {
-            self.stop(name, Trouble::Recreated { before, now: id });
+            self.stop(name, Trouble::Recreated { before: Some(before), now: Some(now) });
             return;
         }
         if seen.is_forbidden {
             self.stop(name, Trouble::Unauthorized);
             return;
         }
-        entry.topic_id = entry.topic_id.or(seen.topic_id);
+        entry.identity.learn(seen.topic_id);
         let old = entry.leader;
+        if !seen.exists && old.is_some() {
+            entry.identity.vanish();
+        }
         entry.set_leader(seen.leader);
         entry.missing_since = match (seen.exists, entry.missing_since) {
             (true, _) => None,
@@ -212,7 +223,8 @@ impl State {
         }
         if let Some(leader) = new {
             let config = &self.config;
-            let has_id = self.partitions.get(name).is_some_and(|entry| entry.topic_id.is_some());
+            let has_id =
+                self.partitions.get(name).is_some_and(|entry| entry.identity.topic_id.is_some());
             let link = self.links.entry(leader.broker).or_insert_with(|| Link::new(config));
             link.join(name, has_id);
             self.leaderless.remove(name);
@@ -222,10 +234,19 @@ impl State {
     }
 
     /// A broker says whether it has what was read: where its log ends for that epoch, and the epoch
-    /// it has there. `None` if it does not know epochs so old, which says nothing of the log.
+    /// it has there. `None` if it does not know the epoch. An old one it may have forgotten, which
+    /// says nothing of the log; one above its own its log never had.
     pub(super) fn handle_proof(&mut self, claim: &Claim, end: Option<(i64, i32)>) {
         let Some(entry) = self.claimed(claim, Phase::Proving) else { return };
         match end {
+            None if claim.position.leader_epoch > Some(claim.leader.epoch) => {
+                self.stop_recreated(&claim.partition);
+            }
+            Some((end_offset, _))
+                if end_offset < claim.position.next_offset && entry.is_another_log() =>
+            {
+                self.stop_recreated(&claim.partition);
+            }
             Some((end_offset, leader_epoch)) if end_offset < claim.position.next_offset => {
                 self.stop(&claim.partition, Trouble::Truncated { end_offset, leader_epoch });
             }
@@ -242,6 +263,9 @@ impl State {
         if let Some(kind) = code.and_then(final_trouble) {
             self.stop(&claim.partition, kind);
             return;
+        }
+        if code == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) {
+            entry.identity.vanish();
         }
         entry.phase = Phase::Unproven;
         let at = entry.back_off(now);
@@ -263,6 +287,15 @@ impl State {
         let name = &claim.partition;
         let next_offset = entry.position.next_offset;
         match ends {
+            Some((_, log_end_offset)) if log_end_offset < next_offset && entry.is_another_log() => {
+                self.stop_recreated(name);
+            }
+            Some((log_start_offset, log_end_offset))
+                if (log_start_offset..=log_end_offset).contains(&next_offset)
+                    && entry.identity.forget_before(log_start_offset) =>
+            {
+                entry.phase = Phase::Fetching;
+            }
             Some((log_start_offset, log_end_offset))
                 if !(log_start_offset..=log_end_offset).contains(&next_offset)
                     || entry.disputed >= DISPUTED_MAX =>
@@ -300,10 +333,14 @@ impl State {
     /// The fetch under way is over without an answer.
     pub(super) fn handle_failure(&mut self, now: Instant, broker: BrokerId) {
         self.wants_metadata = true;
-        if let Some(link) = self.links.get_mut(&broker) {
-            link.is_busy = false;
-            link.session.reset();
-            link.muted_until = Some(now + link.backoff.next_delay());
+        let Some(link) = self.links.get_mut(&broker) else { return };
+        link.is_busy = false;
+        link.session.reset();
+        link.muted_until = Some(now + link.backoff.next_delay());
+        for name in link.stir_all() {
+            if let Some(entry) = self.partitions.get_mut(name) {
+                entry.identity.interrupt();
+            }
         }
     }
 
@@ -314,11 +351,22 @@ impl State {
         }
     }
 
+    /// Stops a partition whose log is another one, though no ids tell.
+    pub(super) fn stop_recreated(&mut self, name: &TopicPartition) {
+        let now = self.partitions.get(name).and_then(|entry| entry.identity.topic_id);
+        self.stop(name, Trouble::Recreated { before: None, now });
+    }
+
     /// Stops a partition and tells why.
     pub(super) fn stop(&mut self, name: &TopicPartition, kind: Trouble) {
         self.leaderless.remove(name);
         let Some(entry) = self.change(name) else { return };
         entry.phase = Phase::Stopped;
+        if kind.ends_the_log() {
+            entry.identity = Identity::default();
+        } else {
+            entry.identity.interrupt();
+        }
         let (generation, position) = (entry.generation, entry.position);
         tracing::warn!(
             partition = %name, next_offset = position.next_offset, trouble = %kind,

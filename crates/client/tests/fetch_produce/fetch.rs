@@ -22,14 +22,14 @@ async fn fetcher(cluster: &Cluster, config: Config) -> Fetcher {
 }
 
 /// Writes one batch of each value.
-fn write(cluster: &Cluster, number: i32, range: std::ops::Range<usize>) {
+pub(crate) fn write(cluster: &Cluster, number: i32, range: std::ops::Range<usize>) {
     for value in range {
         let record = Record::value(value.to_string());
         cluster.produce_direct(TOPIC, number, BatchBuilder::new([record])).expect("written");
     }
 }
 
-fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+pub(crate) fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|value| value.to_string()).collect()
 }
 
@@ -40,7 +40,7 @@ async fn fetched(fetcher: &Fetcher) -> Fetched {
     }
 }
 
-async fn trouble(fetcher: &Fetcher) -> (TopicPartition, Position, Trouble) {
+pub(crate) async fn trouble(fetcher: &Fetcher) -> (TopicPartition, Position, Trouble) {
     soon("trouble", async {
         loop {
             if let Event::Trouble { partition, position, kind } = fetcher.next().await {
@@ -52,7 +52,10 @@ async fn trouble(fetcher: &Fetcher) -> (TopicPartition, Position, Trouble) {
 }
 
 /// Reads until every partition stands at its end, and checks that nothing is missing or twice.
-async fn read(fetcher: &Fetcher, ends: BTreeMap<i32, i64>) -> BTreeMap<i32, Vec<String>> {
+pub(crate) async fn read(
+    fetcher: &Fetcher,
+    ends: BTreeMap<i32, i64>,
+) -> BTreeMap<i32, Vec<String>> {
     let mut found: BTreeMap<i32, Vec<String>> = ends.keys().map(|p| (*p, Vec::new())).collect();
     let mut stands: BTreeMap<i32, i64> = BTreeMap::new();
     while ends.iter().any(|(number, end)| stands.get(number).is_none_or(|next| next < end)) {

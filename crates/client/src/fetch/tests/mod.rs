@@ -2,6 +2,7 @@
 
 mod answers;
 mod batches;
+mod identity;
 mod isolation;
 mod leaders;
 mod sparse;

@@ -248,7 +248,7 @@ impl World {
             Step::Assign { partition, broker, epoch } => {
                 self.assign(partition, led_by(BROKERS[broker], epoch));
             }
-            Step::Remove(partition) => self.state.remove(&name(partition)),
+            Step::Remove(partition) => drop(self.state.remove(&name(partition))),
             Step::Pause(partition, on) => self.state.set_paused(&name(partition), on),
             Step::Move { partition, broker, epoch } => {
                 let leader = broker.map(|broker| Leader { broker: BROKERS[broker], epoch });

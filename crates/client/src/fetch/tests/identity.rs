@@ -1,0 +1,227 @@
+//! A topic that is created anew where brokers have no topic ids, in virtual time.
+
+use bytes::Bytes;
+
+use crate::error_code::ErrorCode;
+use crate::fetch::answer::PartitionAnswer;
+use crate::fetch::config::Config;
+use crate::fetch::event::{Event, Position, Trouble};
+use crate::fetch::partition::{Ends, Seen};
+
+use super::answers::{BROKER, OTHER, World, led_by, name, of};
+use super::batches::Stored;
+
+const RECREATED: Trouble = Trouble::Recreated { before: None, now: None };
+
+fn without_id(broker: crate::name::BrokerId, epoch: i32) -> Seen {
+    Seen { topic_id: None, ..led_by(broker, epoch) }
+}
+
+fn batch(base_offset: i64, value: &str) -> Bytes {
+    Stored::plain(base_offset).with(&[value])
+}
+
+/// The end of a log at `end`.
+fn ending(end: i64, answer: PartitionAnswer) -> PartitionAnswer {
+    let ends = Ends { high_watermark: end, last_stable_offset: end, log_start_offset: 0 };
+    PartitionAnswer { ends, ..answer }
+}
+
+fn records(end: i64, records: Bytes) -> PartitionAnswer {
+    ending(end, of(0, ErrorCode::NONE, records))
+}
+
+/// One partition of a topic without an id, of which the batches at 0 and 1 were read.
+fn having_read_two() -> World {
+    let mut world = World::new(Config::default());
+    world.state.remove(&name(1));
+    world.state.assign(&name(0), Position::at(0));
+    world.state.handle_seen(world.now, &name(0), without_id(BROKER, 0));
+    world.plan(BROKER).expect("due");
+    let both = [batch(0, "a"), batch(1, "b")].concat();
+    world.answer(BROKER, vec![records(2, both.into())]);
+    assert_eq!(world.position(0), 2);
+    world
+}
+
+/// Where the next fetch begins.
+fn asked_from(world: &mut World) -> i64 {
+    let plan = world.plan(BROKER).expect("due");
+    plan.partitions.first().expect("named").1.fetch_offset
+}
+
+fn answer(world: &mut World, answer: PartitionAnswer) -> Option<Trouble> {
+    world.answer(BROKER, vec![answer]);
+    world.trouble()
+}
+
+fn interrupted() -> World {
+    let mut world = having_read_two();
+    world.plan(BROKER).expect("due");
+    let code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    assert_eq!(answer(&mut world, of(0, code, Bytes::new())), None);
+    world.pass(std::time::Duration::from_secs(5));
+    world
+}
+
+#[test]
+fn after_an_interruption_the_last_batch_is_read_again_and_reading_goes_on_behind_it() {
+    let mut world = interrupted();
+    assert_eq!(asked_from(&mut world), 1);
+    let again = [batch(1, "b"), batch(2, "c")].concat();
+    world.answer(BROKER, vec![records(3, again.into())]);
+    let fetched = std::iter::from_fn(|| world.state.poll_event()).find_map(|event| match event {
+        Event::Fetched(fetched) if !fetched.entries.is_empty() => Some(fetched),
+        _ => None,
+    });
+    let fetched = fetched.expect("data");
+    assert_eq!((fetched.fetch_offset, fetched.next_offset, fetched.entries.len()), (2, 3, 1));
+    assert_eq!(asked_from(&mut world), 3, "once is enough");
+}
+
+#[test]
+fn another_batch_at_the_place_of_the_last_one_is_another_log() {
+    for other in [
+        [batch(1, "x"), batch(2, "y")].concat(),
+        Stored::plain(0).with(&["x", "y", "z"]).to_vec(),
+        Stored::plain(1).with(&["b", "c"]).to_vec(),
+    ] {
+        let mut world = interrupted();
+        assert_eq!(asked_from(&mut world), 1);
+        assert_eq!(answer(&mut world, records(3, other.into())), Some(RECREATED));
+        assert_eq!(world.position(0), 2, "nothing of it was read");
+    }
+}
+
+#[test]
+fn a_log_that_ends_before_the_last_batch_after_its_partition_was_gone_is_another_one() {
+    let mut world = interrupted();
+    asked_from(&mut world);
+    assert_eq!(answer(&mut world, records(1, Bytes::new())), None, "its ends are asked for");
+    let measured = world.state.poll_measure(world.now).expect("measured");
+    world.state.handle_ends(world.now, &measured, Some((0, 1)));
+    assert_eq!(world.trouble(), Some(RECREATED));
+}
+
+#[test]
+fn a_last_batch_that_retention_deleted_is_not_looked_for() {
+    let mut world = interrupted();
+    asked_from(&mut world);
+    assert_eq!(answer(&mut world, of(0, ErrorCode::OFFSET_OUT_OF_RANGE, Bytes::new())), None);
+    let measured = world.state.poll_measure(world.now).expect("measured");
+    world.state.handle_ends(world.now, &measured, Some((2, 2)));
+    assert_eq!(world.trouble(), None);
+    assert_eq!(asked_from(&mut world), 2);
+}
+
+#[test]
+fn a_last_batch_that_compaction_took_out_or_thinned_says_nothing() {
+    let thinned = |base_offset| {
+        let mut bytes = Stored::plain(base_offset).with(&["b"]).to_vec();
+        // It reaches over two offsets and holds one record.
+        bytes[23..27].copy_from_slice(&1i32.to_be_bytes());
+        let crc = crc32c::crc32c(&bytes[21..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        Bytes::from(bytes)
+    };
+    for (found, next) in [(batch(5, "c"), 6), (thinned(1), 3)] {
+        let mut world = interrupted();
+        asked_from(&mut world);
+        assert_eq!(answer(&mut world, records(6, found)), None);
+        assert_eq!(world.position(0), next);
+    }
+}
+
+#[test]
+fn whatever_interrupts_reading_has_the_last_batch_read_again() {
+    type Interruption = fn(&mut World);
+    let interruptions: [(&str, Interruption); 5] = [
+        ("a lost fetch", |world| {
+            world.plan(BROKER).expect("due");
+            world.state.handle_failure(world.now, BROKER);
+        }),
+        ("a pause", |world| {
+            world.state.set_paused(&name(0), true);
+            world.state.set_paused(&name(0), false);
+        }),
+        ("another leader", |world| {
+            world.state.handle_seen(world.now, &name(0), without_id(OTHER, -1));
+            world.state.handle_seen(world.now, &name(0), without_id(BROKER, -1));
+        }),
+        ("being gone from the metadata", |world| {
+            world.state.handle_seen(world.now, &name(0), Seen::default());
+            world.state.handle_seen(world.now, &name(0), without_id(BROKER, -1));
+        }),
+        ("a new assignment where it stood", |world| {
+            world.state.assign(&name(0), Position::at(2));
+            world.state.handle_seen(world.now, &name(0), without_id(BROKER, 0));
+        }),
+    ];
+    for (what, interrupt) in interruptions {
+        let mut world = having_read_two();
+        interrupt(&mut world);
+        world.pass(std::time::Duration::from_secs(5));
+        while world.state.poll_proof(world.now).is_some() {}
+        assert_eq!(asked_from(&mut world), 1, "{what}");
+    }
+}
+
+#[test]
+fn ends_that_go_back_have_the_last_batch_read_again_before_anything_else_is_taken() {
+    let mut world = having_read_two();
+    world.plan(BROKER).expect("due");
+    assert_eq!(answer(&mut world, records(9, batch(2, "c"))), None);
+    world.plan(BROKER).expect("due");
+    assert_eq!(answer(&mut world, records(5, batch(3, "x"))), None);
+    assert_eq!(world.position(0), 3, "not taken");
+    assert_eq!(asked_from(&mut world), 2);
+}
+
+#[test]
+fn a_batch_that_reaches_over_the_position_is_of_another_log() {
+    let mut world = having_read_two();
+    world.plan(BROKER).expect("due");
+    let over = Stored::plain(0).with(&["x", "y", "z"]);
+    assert_eq!(answer(&mut world, records(3, over)), Some(RECREATED));
+}
+
+#[test]
+fn an_epoch_that_the_leader_has_not_reached_is_of_another_log() {
+    let mut world = World::new(Config::default());
+    world.state.assign(&name(0), Position { next_offset: 10, leader_epoch: Some(6) });
+    world.state.handle_seen(world.now, &name(0), without_id(BROKER, 2));
+    let proof = world.state.poll_proof(world.now).expect("asked");
+    world.state.handle_proof(&proof.partitions[0], None);
+    assert_eq!(world.trouble(), Some(RECREATED));
+}
+
+#[test]
+fn a_log_that_is_shorter_in_the_same_epoch_is_another_one_and_in_a_newer_one_was_cut_off() {
+    for (leader_epoch, expected) in
+        [(6, RECREATED), (7, Trouble::Truncated { end_offset: 4, leader_epoch: 6 })]
+    {
+        let mut world = World::new(Config::default());
+        world.state.assign(&name(0), Position { next_offset: 10, leader_epoch: Some(6) });
+        world.state.handle_seen(world.now, &name(0), without_id(BROKER, leader_epoch));
+        let proof = world.state.poll_proof(world.now).expect("asked");
+        world.state.handle_proof(&proof.partitions[0], Some((4, 6)));
+        assert_eq!(world.trouble(), Some(expected));
+    }
+}
+
+#[test]
+fn a_partition_that_stopped_because_it_was_missing_knows_its_topics_id_when_it_goes_on() {
+    let mut world = World::new(Config::default());
+    world.plan(BROKER).expect("due");
+    world.answer(BROKER, vec![of(0, ErrorCode::NONE, batch(0, "a"))]);
+    world.state.stop(&name(0), Trouble::Missing);
+    world.state.assign(&name(0), Position::at(1));
+    let other = uuid::Uuid::from_u128(2);
+    let seen = Seen { topic_id: Some(other), ..led_by(BROKER, 5) };
+    world.state.handle_seen(world.now, &name(0), seen);
+    assert!(matches!(world.trouble(), Some(Trouble::Recreated { now, .. }) if now == Some(other)));
+    // Whoever goes on after that reads the new one.
+    world.state.assign(&name(0), Position::at(1));
+    world.state.handle_seen(world.now, &name(0), seen);
+    assert_eq!(world.trouble(), None);
+}
