@@ -13,7 +13,9 @@ pub struct Config {
     pub isolation: Isolation,
     /// The most bytes of one answer (`fetch.max.bytes`), and so the largest lease taken from the
     /// budget, unless one batch alone is larger. Less where several answers would not fit into an
-    /// equal part of the budget for each fetcher that reads. Default 50 MiB.
+    /// equal part of the budget for each fetcher that reads, and no more than seven eighths of the
+    /// largest frame that is taken ([`frame_bytes_max`](crate::Config::frame_bytes_max)). Default
+    /// 50 MiB.
     pub fetch_bytes_max: usize,
     /// The most bytes of one partition in an answer (`max.partition.fetch.bytes`), where many are
     /// asked for; few share the whole answer. Default 2 MiB.

@@ -239,9 +239,13 @@ impl Driver {
         state.handle_connected(broker, connection.round_trip().shortest().unwrap_or_default());
         let plan = state.plan(now, broker, bytes, wire::style(version));
         let wait = state.wait(broker);
-        let body = plan.and_then(|plan| wire::encode(version, &self.config, wait, &plan, bytes));
-        let Some(body) = body else {
+        let Some(plan) = plan else {
             state.handle_nothing(broker);
+            return;
+        };
+        let Some(body) = wire::encode(version, &self.config, wait, &plan, bytes) else {
+            tracing::error!(broker = broker.0, version, "fetch cannot be written");
+            state.handle_failure(now, broker);
             return;
         };
         let timeout = self.client.config().request_timeout + self.config.wait_max;
@@ -272,7 +276,7 @@ impl Driver {
             }
         };
         let Some(answer) = answer else {
-            state.handle_failure(now, broker);
+            state.handle_lost(now, broker);
             return;
         };
         let bytes = answer.bytes();

@@ -39,7 +39,7 @@ pub(super) fn encode(
     body.put_i32(number(topics().count()));
     for partitions in topics() {
         let topic = &partitions[0].0.topic;
-        body.put_i16(i16::try_from(topic.len()).expect("invariant: Kafka's names are short"));
+        body.put_i16(i16::try_from(topic.len()).expect("invariant: longer names are refused"));
         body.put_slice(topic.as_bytes());
         body.put_i32(number(partitions.len()));
         for (partition, want) in partitions {

@@ -78,6 +78,11 @@ impl Fetcher {
     /// Starts a fetcher on the current runtime. Nothing is fetched before the first assignment.
     pub fn new(client: Client, mut config: Config, budget: Budget) -> Self {
         config.pinned_bytes_max = config.pinned_bytes_max.min(budget.limit() / 8);
+        // An answer holds more than records: what each partition says of itself.
+        let frame_bytes_max = client.config().frame_bytes_max;
+        let answer_bytes_max = frame_bytes_max - frame_bytes_max / 8;
+        config.fetch_bytes_max = config.fetch_bytes_max.min(answer_bytes_max);
+        config.partition_bytes_max = config.partition_bytes_max.min(answer_bytes_max);
         let poke = Arc::new(Notify::new());
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8);
         let shared = Arc::new(Shared {
@@ -95,7 +100,7 @@ impl Fetcher {
     }
 
     /// Reads `partition` from `position` on, whatever was done with it before: also one that is
-    /// being read, or that stopped. What was fetched before and not taken yet is dropped.
+    /// being read, or that stopped. What was fetched before and not taken yet is not handed out.
     pub fn assign(&self, partition: &TopicPartition, position: Position) {
         self.assign_all([(partition.clone(), position)]);
     }
@@ -106,14 +111,18 @@ impl Fetcher {
         let mut state = self.shared.lock();
         for (partition, position) in partitions {
             state.assign(&partition, position);
-            topics.push(partition.topic);
+            // No request could hold a longer name, nor the others that it asks for.
+            if partition.topic.len() <= state::NAME_BYTES_MAX {
+                topics.push(partition.topic);
+            }
         }
         drop(state);
         self.client.watch_topics(topics);
         self.shared.poke.notify_one();
     }
 
-    /// Reads no more of `partition`. What was fetched and not taken yet is dropped.
+    /// Reads no more of `partition`. What was fetched and not taken yet is not handed out; its memory
+    /// is given back when the events before it have been taken.
     pub fn remove(&self, partition: &TopicPartition) {
         self.shared.lock().remove(partition);
         self.shared.poke.notify_one();
@@ -151,13 +160,8 @@ impl Fetcher {
     /// The next thing that has happened already.
     pub fn try_next(&self) -> Option<Event> {
         let mut state = self.shared.lock();
-        let event = state.poll_event();
         assert!(!state.is_ended, "invariant: the fetch task lives as long as its fetcher");
-        if event.is_some() {
-            // There is room for more.
-            self.shared.poke.notify_one();
-        }
-        event
+        state.poll_event()
     }
 }
 

@@ -8,7 +8,8 @@
 //!   assignment they have.
 //!
 //! Bounds: one entry per assigned partition, one link per broker that leads one; events are bounded
-//! by the budget, whose leases they carry, and by one trouble per assignment.
+//! by the budget, whose leases they carry, and by one trouble per assignment; those of former
+//! assignments count until their turn comes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use super::window;
 /// The state of one fetcher.
 pub(super) struct State {
     pub(super) config: Config,
-    /// Notified when somebody has given back what kept a partition from being fetched.
+    /// Notified when what kept something from being fetched was taken or given back.
     poke: Arc<Notify>,
     pub(super) partitions: BTreeMap<TopicPartition, Partition>,
     pub(super) links: BTreeMap<BrokerId, Link>,
@@ -123,24 +124,22 @@ impl State {
             entry.identity.interrupt();
         }
         self.partitions.insert(partition.clone(), entry);
+        if partition.topic.len() > NAME_BYTES_MAX {
+            self.stop(partition, Trouble::Refused { code: ErrorCode::INVALID_TOPIC_EXCEPTION });
+            return;
+        }
         self.attention.insert(partition.clone());
         self.leaderless.insert(partition.clone());
         self.is_new = true;
     }
 
-    /// Forgets a partition. What was fetched of it and not taken yet is dropped.
+    /// Forgets a partition. What was fetched of it and not taken yet is dropped when its turn
+    /// comes: to look for it here would cost as much as all that waits.
     pub(super) fn remove(&mut self, partition: &TopicPartition) -> Option<Partition> {
         self.leaderless.remove(partition);
         let entry = self.partitions.remove(partition)?;
         if let Some(link) = entry.leader.and_then(|leader| self.links.get_mut(&leader.broker)) {
             link.leave(partition);
-        }
-        for queued in std::mem::take(&mut self.events) {
-            if queued.partition == *partition {
-                self.taken(&queued);
-            } else {
-                self.events.push_back(queued);
-            }
         }
         Some(entry)
     }
@@ -328,6 +327,14 @@ impl State {
                 self.stop(&name, Trouble::Missing);
             }
         }
+    }
+
+    /// The answer to the fetch under way did not come, or cannot be read.
+    pub(super) fn handle_lost(&mut self, now: Instant, broker: BrokerId) {
+        if let Some(link) = self.links.get_mut(&broker) {
+            link.window.lost();
+        }
+        self.handle_failure(now, broker);
     }
 
     /// The fetch under way is over without an answer.
@@ -523,20 +530,20 @@ impl State {
         !self.events.is_empty()
     }
 
-    /// The next event.
+    /// The next event; those of older assignments are dropped.
     pub(super) fn poll_event(&mut self) -> Option<Event> {
-        let queued = self.events.pop_front()?;
-        self.taken(&queued);
-        let entry = self.partitions.get(&queued.partition);
-        let is_current = entry.is_some_and(|entry| entry.generation == queued.generation);
-        assert!(is_current, "invariant: events of an older assignment were dropped with it");
-        Some(queued.event)
-    }
-
-    fn taken(&mut self, queued: &Queued) {
-        if let Some(link) = queued.broker.and_then(|broker| self.links.get_mut(&broker)) {
-            link.waiting_bytes -= queued.bytes;
+        while let Some(queued) = self.events.pop_front() {
+            if let Some(link) = queued.broker.and_then(|broker| self.links.get_mut(&broker)) {
+                link.waiting_bytes -= queued.bytes;
+            }
+            // There is room for more.
+            self.poke.notify_one();
+            let entry = self.partitions.get(&queued.partition);
+            if entry.is_some_and(|entry| entry.generation == queued.generation) {
+                return Some(queued.event);
+            }
         }
+        None
     }
 
     /// The fetch under way was answered.
@@ -560,6 +567,9 @@ pub(super) fn final_trouble(code: ErrorCode) -> Option<Trouble> {
         code => Some(Trouble::Refused { code }),
     }
 }
+
+/// The longest name that requests can hold. Kafka's own are no longer than 249 bytes.
+pub(super) const NAME_BYTES_MAX: usize = i16::MAX as usize;
 
 /// The longest throttle that is obeyed: a broker must not be able to stop us for ever.
 const THROTTLE_MAX: Duration = Duration::from_secs(60);

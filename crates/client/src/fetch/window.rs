@@ -20,7 +20,8 @@ const ANSWERS: usize = 8;
 /// brings.
 const ANSWERS_FROM_FAR: usize = 2;
 
-/// The smallest limit that is made of a small budget and many brokers.
+/// The smallest limit that is made of a small budget and many brokers, or by answers that do not
+/// come.
 const LIMIT_MIN: usize = 64 << 10;
 
 /// An answer that took longer is too large for its link.
@@ -66,10 +67,16 @@ impl Window {
     /// An answer brought `bytes`, so long after it had been asked for.
     pub(super) fn answered(&mut self, bytes: usize, took: Duration) {
         if took > ANSWER_TIME_MAX || bytes < self.bytes / 4 {
-            self.bytes = (self.bytes / 2).max(self.min);
+            self.bytes = (self.bytes / 2).max(self.min.min(self.bytes));
         } else if bytes >= self.bytes / 2 && took < ANSWER_TIME_MAX / 2 {
             self.bytes = self.bytes.saturating_mul(2).min(self.max);
         }
+    }
+
+    /// An answer did not come whole. It may have been too large for the time that there is: the
+    /// same would be asked for in vain again and again.
+    pub(super) fn lost(&mut self) {
+        self.bytes = (self.bytes / 2).max(LIMIT_MIN.min(self.bytes));
     }
 }
 
@@ -109,6 +116,32 @@ mod tests {
         window.answered(2 << 20, Duration::from_secs(10));
         window.answered(1 << 20, Duration::from_secs(5));
         assert_eq!(window.bytes(), 1 << 20);
+    }
+
+    #[test]
+    fn answers_that_are_lost_become_small_enough_for_the_slowest_link() {
+        let timeout = Duration::from_secs(30);
+        let bytes_per_second = 10 << 10;
+        let mut window = Window::new(2 << 20, 32 << 20);
+        window.answered(2 << 20, SOON);
+        let mut took = timeout;
+        for _ in 0..20 {
+            took = Duration::from_secs_f64(window.bytes() as f64 / f64::from(bytes_per_second));
+            if took < timeout {
+                window.answered(window.bytes(), took);
+            } else {
+                window.lost();
+            }
+        }
+        assert!(took < timeout, "{took:?}");
+        // The link is as fast as before again.
+        for _ in 0..9 {
+            window.answered(window.bytes(), SOON);
+        }
+        assert_eq!(window.bytes(), 32 << 20);
+        let mut small = Window::new(1000, 1000);
+        small.lost();
+        assert_eq!(small.bytes(), 1000);
     }
 
     #[test]

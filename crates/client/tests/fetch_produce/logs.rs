@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use kmirror_client::budget::Budget;
 use kmirror_client::fetch::{Fetcher, Position, Trouble};
+use kmirror_client::{Client, Config};
 use kmirror_fake::{ApiKey, BatchBuilder, Cluster, Record, Release};
 
 use crate::fetch::{numbers, read, trouble, write};
@@ -98,4 +99,20 @@ async fn a_broker_that_lets_no_consumer_ask_for_epochs_is_not_asked() {
     let found = read(&fetcher, BTreeMap::from([(0, 5)])).await;
     assert_eq!(found[&0], numbers(2..5));
     assert_eq!(cluster.request_count(ApiKey::OffsetForLeaderEpoch), 0);
+}
+
+#[tokio::test]
+async fn no_more_is_asked_for_than_a_frame_may_hold() {
+    let cluster = Cluster::builder().topic(TOPIC, 1).start().await.expect("starts");
+    for _ in 0..20 {
+        let record = Record::value("x".repeat(10_000));
+        cluster.produce_direct(TOPIC, 0, BatchBuilder::new([record])).expect("written");
+    }
+    let mut config = Config::new(&cluster.bootstrap()).expect("addresses");
+    config.frame_bytes_max = 50_000;
+    let client = Client::connect(config).await.expect("the fake answers");
+    let fetcher = Fetcher::new(client, fetching(), Budget::new(8 << 20));
+    fetcher.assign(&partition(0), Position::at(0));
+    let found = read(&fetcher, BTreeMap::from([(0, 20)])).await;
+    assert_eq!(found[&0].len(), 20);
 }

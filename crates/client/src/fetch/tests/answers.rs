@@ -23,7 +23,7 @@ use super::batches::Stored;
 
 pub(super) const BROKER: BrokerId = BrokerId(1);
 pub(super) const OTHER: BrokerId = BrokerId(2);
-const STYLE: Style = Style { has_total: true, has_sessions: true, has_ids: false };
+pub(super) const STYLE: Style = Style { has_total: true, has_sessions: true, has_ids: false };
 
 pub(super) struct World {
     pub(super) state: State,

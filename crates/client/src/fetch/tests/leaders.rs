@@ -129,3 +129,30 @@ fn ends_that_nobody_tells_make_the_leader_be_looked_up_again() {
     world.state.handle_ends(world.now, &measured, None);
     assert!(world.state.wants_metadata());
 }
+
+#[test]
+fn a_name_that_no_request_can_hold_stops_its_partition_and_no_other() {
+    let mut world = World::new(Config::default());
+    let long = crate::TopicPartition::new("x".repeat(40_000), 0);
+    world.state.assign(&long, Position::at(0));
+    world.state.handle_seen(world.now, &long, led_by(BROKER, 5));
+    let code = ErrorCode::INVALID_TOPIC_EXCEPTION;
+    assert_eq!(world.trouble(), Some(Trouble::Refused { code }));
+    let plan = world.plan(BROKER).expect("the others are fetched");
+    assert_eq!(plan.partitions.len(), 2);
+}
+
+#[test]
+fn after_an_answer_that_did_not_come_less_is_asked_for() {
+    let config = Config { partition_bytes_max: 200_000, ..Config::default() };
+    let mut world = World::new(config);
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        let (broker, bytes) = world.state.poll_fetch(world.now).expect("due");
+        asked.push(bytes);
+        world.state.plan(world.now, broker, bytes, super::answers::STYLE).expect("wanted");
+        world.state.handle_lost(world.now, broker);
+        world.pass(std::time::Duration::from_secs(5));
+    }
+    assert_eq!(asked, [200_000, 100_000, 65_536, 65_536]);
+}

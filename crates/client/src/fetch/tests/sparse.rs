@@ -103,6 +103,16 @@ impl World {
         self.state.handle_answer(self.now, broker, answer, lease);
     }
 
+    /// One batch of each partition that the first broker leads.
+    fn fetch_all(&mut self) {
+        let (broker, bytes) = self.state.poll_fetch(self.now).expect("due");
+        let plan = self.fetch(broker, bytes, wire::style(VERSION)).expect("wanted");
+        let batch = Stored::plain(0).with(&["a"]);
+        let all = plan.partitions.iter();
+        let all = all.map(|(name, _)| of(name, ErrorCode::NONE, batch.clone()));
+        self.answer(broker, answer(all.collect()));
+    }
+
     /// What is to be fetched from a broker, gathered from all partitions.
     fn expected(&self, broker: BrokerId, bytes: usize) -> BTreeMap<TopicPartition, Want> {
         let configured = self.state.config.partition_bytes_max;
@@ -187,6 +197,20 @@ fn a_partition_that_pins_too_much_comes_back_when_it_is_let_go() {
     assert_eq!(turn(), [0; 0]);
     drop(share);
     assert!(turn().contains(&0));
+}
+
+/// Every partition has an event that waits; removing all would take hours if each looked through
+/// what waits.
+#[test]
+fn removing_partitions_costs_the_same_however_many_events_wait() {
+    const PARTITIONS: i32 = 50_000;
+    let mut world = World::new(Config::default());
+    (0..PARTITIONS).for_each(|partition| world.assign(partition, led_by(BROKERS[0], 5)));
+    world.fetch_all();
+    (1..PARTITIONS).for_each(|partition| drop(world.state.remove(&name(partition))));
+    world.assign(0, led_by(BROKERS[0], 5));
+    assert!(world.state.poll_event().is_none(), "what is of older assignments is not handed out");
+    assert_eq!((world.state.links[&BROKERS[0]].waiting_bytes, world.budget.used()), (0, 0));
 }
 
 /// Something that happens.
