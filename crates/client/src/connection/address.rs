@@ -22,12 +22,31 @@ pub struct Address {
     port: u16,
 }
 
-/// A text that is no `host:port`.
+/// A text that is no address that can be dialled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not host:port")]
-pub struct InvalidAddress {
-    /// The text.
-    pub text: String,
+#[non_exhaustive]
+pub enum InvalidAddress {
+    /// It is no `host:port`.
+    #[error("{text:?} is not host:port")]
+    Malformed {
+        /// The text.
+        text: String,
+    },
+    /// It names a listener that is not plain. Leaving that out of account would send everything
+    /// unencrypted, or to a listener that does not understand it.
+    #[error("{text:?} asks for {protocol}, and only PLAINTEXT listeners are spoken to")]
+    NotPlain {
+        /// The text.
+        text: String,
+        /// What it asks for.
+        protocol: String,
+    },
+}
+
+impl InvalidAddress {
+    fn malformed(text: &str) -> Self {
+        Self::Malformed { text: text.to_owned() }
+    }
 }
 
 impl Address {
@@ -61,10 +80,14 @@ impl FromStr for Address {
     type Err = InvalidAddress;
 
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
-        let invalid = || InvalidAddress { text: text.to_owned() };
-        let (host, port) = text.trim().rsplit_once(':').ok_or_else(invalid)?;
+        let invalid = || InvalidAddress::malformed(text);
         // Kafka's own files may write PLAINTEXT://host:port in a bootstrap list.
-        let host = host.rsplit_once("://").map_or(host, |(_, host)| host);
+        let (protocol, address) = text.trim().split_once("://").unwrap_or(("", text.trim()));
+        if SECURE.iter().any(|secure| protocol.eq_ignore_ascii_case(secure)) {
+            let (text, protocol) = (text.to_owned(), protocol.to_uppercase());
+            return Err(InvalidAddress::NotPlain { text, protocol });
+        }
+        let (host, port) = address.rsplit_once(':').ok_or_else(invalid)?;
         let bare = match host.strip_prefix('[') {
             Some(rest) => rest.strip_suffix(']').ok_or_else(invalid)?,
             None if host.contains(':') => return Err(invalid()),
@@ -77,6 +100,10 @@ impl FromStr for Address {
         Ok(Self::new(bare, port))
     }
 }
+
+/// What Kafka calls the ways of talking that are not plain. Other words before an address name a
+/// listener, which says nothing of how it talks.
+const SECURE: [&str; 3] = ["SSL", "SASL_PLAINTEXT", "SASL_SSL"];
 
 /// A map from the addresses that brokers advertise to addresses that can be reached from here.
 ///
@@ -110,7 +137,9 @@ impl AddressMap {
                 self.hosts.insert(advertised.trim().into(), reachable.trim().into());
                 Ok(())
             }
-            _ => Err(InvalidAddress { text: format!("{advertised}={reachable}") }),
+            (Err(error @ InvalidAddress::NotPlain { .. }), _)
+            | (_, Err(error @ InvalidAddress::NotPlain { .. })) => Err(error),
+            _ => Err(InvalidAddress::malformed(&format!("{advertised}={reachable}"))),
         }
     }
 
@@ -133,7 +162,7 @@ impl FromStr for AddressMap {
         let mut map = Self::default();
         for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             let (advertised, reachable) =
-                entry.split_once('=').ok_or_else(|| InvalidAddress { text: entry.to_owned() })?;
+                entry.split_once('=').ok_or_else(|| InvalidAddress::malformed(entry))?;
             map.insert(advertised, reachable)?;
         }
         Ok(map)
@@ -144,4 +173,25 @@ impl FromStr for AddressMap {
 fn is_host(text: &str) -> bool {
     let text = text.trim();
     !text.is_empty() && !text.contains([':', '/', ' '])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_asks_for_tls_or_sasl_is_refused_and_a_plain_one_is_not() {
+        for protocol in ["SSL", "ssl", "SASL_SSL", "sasl_plaintext"] {
+            let refused = format!("{protocol}://wn0:9092").parse::<Address>();
+            let refused = refused.expect_err("not plain").to_string();
+            assert!(refused.contains(&protocol.to_uppercase()), "{refused}");
+            assert!(AddressMap::default().insert("wn0:9092", "SSL://other:9092").is_err());
+        }
+        for plain in ["PLAINTEXT://wn0:9092", "plaintext://wn0:9092", "INTERNAL://wn0:9092"] {
+            assert_eq!(plain.parse(), Ok(Address::new("wn0", 9092)));
+        }
+        for malformed in ["wn0", "://", "PLAINTEXT://", "PLAINTEXT://wn0", "a://b://c:1"] {
+            assert!(malformed.parse::<Address>().is_err(), "{malformed}");
+        }
+    }
 }
