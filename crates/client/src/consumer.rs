@@ -18,7 +18,8 @@ use crate::name::TopicPartition;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where a partition is read from when the group has committed nothing, and when its position
-    /// is no longer in the log (`auto.offset.reset`). Default [`Start::Earliest`].
+    /// is no longer in the log (`auto.offset.reset`). An offset that is not in the log itself is an
+    /// [`Error::Partition`]. Default [`Start::Earliest`].
     pub start: Start,
     /// How batches are fetched.
     pub fetch: fetch::Config,
@@ -127,8 +128,19 @@ pub struct Consumer {
     start: Start,
     isolation: crate::Isolation,
     group: Option<(Membership, Committer)>,
+    /// Partitions whose reading has yet to begin, and where. What cannot be learnt now stays here
+    /// and is tried again. Bounded by the partitions that are assigned.
+    to_begin: BTreeMap<TopicPartition, Begin>,
     /// What has been handed out of each partition that is read, and was not committed yet.
     taken: BTreeMap<TopicPartition, OffsetAndMetadata>,
+}
+
+/// Where the reading of a partition begins.
+#[derive(Debug, Clone, Copy)]
+enum Begin {
+    /// Where the group has committed; if it has not, where it was told.
+    Committed,
+    Told(Start),
 }
 
 impl Consumer {
@@ -141,8 +153,10 @@ impl Consumer {
         config: Config,
         partitions: BTreeMap<TopicPartition, Start>,
     ) -> Result<Self, Error> {
-        let consumer = Self::new(client, config, None);
-        consumer.begin(partitions).await?;
+        let mut consumer = Self::new(client, config, None);
+        let told = partitions.into_iter().map(|(partition, start)| (partition, Begin::Told(start)));
+        consumer.to_begin = told.collect();
+        consumer.begin().await?;
         Ok(consumer)
     }
 
@@ -165,6 +179,7 @@ impl Consumer {
             start: config.start,
             isolation,
             group,
+            to_begin: BTreeMap::new(),
             taken: BTreeMap::new(),
         }
     }
@@ -173,12 +188,15 @@ impl Consumer {
     /// markers or aborted.
     ///
     /// # Errors
-    /// See [`Error`]. Not cancel-safe while a group hands partitions out: its news may be lost.
+    /// See [`Error`]. What has failed is tried again by the next call; a partition that cannot be
+    /// read stops alone. Not cancel-safe while the group takes partitions away: they may be given
+    /// back without a commit.
     pub async fn next(&mut self) -> Result<Chunk, Error> {
         loop {
+            self.begin().await?;
             let Some((membership, _)) = &mut self.group else {
                 let event = self.fetcher.next().await;
-                match self.read(event).await? {
+                match self.read(event)? {
                     Some(chunk) => return Ok(chunk),
                     None => continue,
                 }
@@ -190,7 +208,7 @@ impl Consumer {
             match news {
                 News::Group(event) => self.regroup(event).await?,
                 News::Fetch(event) => {
-                    if let Some(chunk) = self.read(event).await? {
+                    if let Some(chunk) = self.read(event)? {
                         return Ok(chunk);
                     }
                 }
@@ -220,7 +238,7 @@ impl Consumer {
         }
     }
 
-    async fn read(&mut self, event: fetch::Event) -> Result<Option<Chunk>, Error> {
+    fn read(&mut self, event: fetch::Event) -> Result<Option<Chunk>, Error> {
         match event {
             fetch::Event::Fetched(fetched) => {
                 let epoch = fetched.leader_epoch.unwrap_or(-1);
@@ -228,8 +246,11 @@ impl Consumer {
                 self.taken.insert(fetched.partition.clone(), position);
                 Ok(Some(Chunk::new(fetched)))
             }
-            fetch::Event::Trouble { partition, kind: Trouble::OutOfRange { .. }, .. } => {
-                self.begin(BTreeMap::from([(partition, self.start)])).await?;
+            // Where it was told to begin is no help if that is what lies outside the log.
+            fetch::Event::Trouble { partition, position, kind: Trouble::OutOfRange { .. } }
+                if self.start != Start::Offset(position.next_offset) =>
+            {
+                self.to_begin.insert(partition, Begin::Told(self.start));
                 Ok(None)
             }
             fetch::Event::Trouble { partition, position, kind } => {
@@ -241,7 +262,10 @@ impl Consumer {
 
     async fn regroup(&mut self, event: group::Event) -> Result<(), Error> {
         match event {
-            group::Event::Assigned { added, .. } => self.resume(added).await,
+            group::Event::Assigned { added, .. } => {
+                self.to_begin.extend(added.into_iter().map(|added| (added, Begin::Committed)));
+                Ok(())
+            }
             group::Event::Revoking { partitions, hand_back, .. } => {
                 self.give_up(&partitions);
                 self.commit().await?;
@@ -256,32 +280,53 @@ impl Consumer {
         }
     }
 
-    fn give_up(&self, partitions: &BTreeSet<TopicPartition>) {
+    fn give_up(&mut self, partitions: &BTreeSet<TopicPartition>) {
         partitions.iter().for_each(|partition| self.fetcher.remove(partition));
+        self.to_begin.retain(|partition, _| !partitions.contains(partition));
     }
 
-    /// Goes on where the group was.
-    async fn resume(&self, added: BTreeSet<TopicPartition>) -> Result<(), Error> {
-        let Some((membership, _)) = &self.group else { return Ok(()) };
-        let committed = membership.committed().of(added.clone()).await.map_err(Error::Group)?;
-        if let Some((partition, code)) = committed.refused.into_iter().next() {
-            return Err(Error::Committed { partition, code });
-        }
-        let fresh = added.into_iter().filter(|it| !committed.offsets.contains_key(it));
-        let fresh = fresh.map(|partition| (partition, self.start)).collect();
-        self.fetcher.assign_all(committed.offsets.into_iter().map(|(partition, offset)| {
+    /// Begins to read what is to be begun.
+    async fn begin(&mut self) -> Result<(), Error> {
+        let is_committed = |(_, from): &(&TopicPartition, &Begin)| matches!(from, Begin::Committed);
+        let committed = self.to_begin.iter().filter(is_committed);
+        let committed = committed.map(|(partition, _)| partition.clone()).collect();
+        self.begin_committed(committed).await?;
+        let told = self.to_begin.iter().filter_map(|(partition, from)| match from {
+            Begin::Committed => None,
+            Begin::Told(start) => Some((partition.clone(), *start)),
+        });
+        self.begin_told(told.collect()).await
+    }
+
+    /// Begins where the group was; where it was not yet is to be learnt otherwise.
+    async fn begin_committed(&mut self, wanted: BTreeSet<TopicPartition>) -> Result<(), Error> {
+        let Some((membership, _)) = self.group.as_ref().filter(|_| !wanted.is_empty()) else {
+            return Ok(());
+        };
+        let committed = membership.committed().of(wanted.clone()).await.map_err(Error::Group)?;
+        for (partition, offset) in &committed.offsets {
             let leader_epoch = (offset.leader_epoch >= 0).then_some(offset.leader_epoch);
-            (partition, Position { next_offset: offset.next_offset, leader_epoch })
-        }));
-        self.begin(fresh).await
+            let next_offset = offset.next_offset;
+            self.start_at(partition, Position { next_offset, leader_epoch });
+        }
+        let is_fresh = |partition: &TopicPartition| {
+            !committed.offsets.contains_key(partition) && !committed.refused.contains_key(partition)
+        };
+        for partition in wanted.into_iter().filter(is_fresh) {
+            self.to_begin.insert(partition, Begin::Told(self.start));
+        }
+        match committed.refused.into_iter().next() {
+            Some((partition, code)) => Err(Error::Committed { partition, code }),
+            None => Ok(()),
+        }
     }
 
     /// Learns where to start, and starts.
-    async fn begin(&self, partitions: BTreeMap<TopicPartition, Start>) -> Result<(), Error> {
+    async fn begin_told(&mut self, wanted: BTreeMap<TopicPartition, Start>) -> Result<(), Error> {
         let mut asked = BTreeMap::new();
-        for (partition, start) in partitions {
+        for (partition, start) in wanted {
             match start {
-                Start::Offset(offset) => self.fetcher.assign(&partition, Position::at(offset)),
+                Start::Offset(offset) => self.start_at(&partition, Position::at(offset)),
                 Start::Earliest => drop(asked.insert(partition, At::Earliest)),
                 Start::Latest => drop(asked.insert(partition, At::Latest)),
                 Start::Time(time) => drop(asked.insert(partition, At::Time(time))),
@@ -290,16 +335,21 @@ impl Consumer {
         let mut late = BTreeMap::new();
         for (partition, answer) in self.ask(&asked).await? {
             match answer.map_err(|source| Error::Start { partition: partition.clone(), source })? {
-                Some(offset) => self.fetcher.assign(&partition, Position::at(offset)),
+                Some(offset) => self.start_at(&partition, Position::at(offset)),
                 None => drop(late.insert(partition, At::Latest)),
             }
         }
         for (partition, answer) in self.ask(&late).await? {
             let end =
                 answer.map_err(|source| Error::Start { partition: partition.clone(), source })?;
-            self.fetcher.assign(&partition, Position::at(end.unwrap_or(0)));
+            self.start_at(&partition, Position::at(end.unwrap_or(0)));
         }
         Ok(())
+    }
+
+    fn start_at(&mut self, partition: &TopicPartition, position: Position) {
+        self.to_begin.remove(partition);
+        self.fetcher.assign(partition, position);
     }
 
     async fn ask(

@@ -7,7 +7,7 @@ use kmirror_client::batch::{Codec, Decompressor, Record};
 use kmirror_client::consumer::{Config, Consumer, Error, Start};
 use kmirror_client::producer::{self, Producer};
 use kmirror_client::{Client, TopicPartition, group};
-use kmirror_fake::Cluster;
+use kmirror_fake::{Action, ApiKey, Cluster, ResponseError};
 
 const RECORDS: usize = 500;
 
@@ -140,4 +140,50 @@ async fn a_partition_that_does_not_exist_is_an_error_with_its_name() {
     let error = answers[&wanted].clone().unwrap_err();
     let error = Error::Start { partition: wanted, source: error };
     assert_eq!(error.to_string(), "find where to read orders-9");
+}
+
+#[tokio::test]
+async fn an_offset_outside_the_log_is_an_error_and_not_tried_again_and_again() {
+    let cluster = Cluster::builder().topic("orders", 1).start().await.unwrap();
+    fill(&cluster, Codec::None).await;
+    let starts = all_from(&cluster, Start::Offset(9_999));
+    let config = Config { start: Start::Offset(9_999), ..Config::default() };
+    let mut consumer = Consumer::of(client(&cluster).await, config, starts).await.unwrap();
+    let error = tokio::time::timeout(Duration::from_secs(30), consumer.next()).await.unwrap();
+    assert!(matches!(error, Err(Error::Partition { next_offset: 9_999, .. })), "{error:?}");
+    assert!(cluster.request_count(ApiKey::ListOffsets) <= 4);
+}
+
+/// Calls until something else than an error comes, as an application does that goes on after one.
+async fn take_in_spite_of_errors(consumer: &mut Consumer, count: usize) -> usize {
+    let mut errors = 0;
+    let mut decompressor = Decompressor::new(1 << 20);
+    let mut found = 0;
+    let taking = async {
+        while found < count {
+            match consumer.next().await {
+                Ok(chunk) => chunk.visit(&mut decompressor, |_| found += 1).unwrap(),
+                Err(_) => errors += 1,
+            }
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(30), taking).await.is_ok(), "{found}");
+    errors
+}
+
+#[tokio::test]
+async fn partitions_whose_start_cannot_be_learnt_at_first_are_read_later() {
+    for api in [ApiKey::OffsetFetch, ApiKey::ListOffsets] {
+        let cluster = Cluster::builder().topic("orders", 2).start().await.unwrap();
+        fill(&cluster, Codec::None).await;
+        let _rule = cluster.intercept(api, |context| match context.nth {
+            0 => Action::Error(ResponseError::TopicAuthorizationFailed),
+            _ => Action::Continue,
+        });
+        let group = group::Config::new("readers").with_topics(["orders"]);
+        let config = Config::default();
+        let mut consumer = Consumer::in_group(client(&cluster).await, config, group).unwrap();
+        let errors = take_in_spite_of_errors(&mut consumer, RECORDS).await;
+        assert!(errors > 0, "{api:?}");
+    }
 }
