@@ -1,8 +1,9 @@
-//! DescribeConfigs (versions 1 to 4) and IncrementalAlterConfigs (0 to 1), or AlterConfigs (0 to 2)
-//! where the broker does not have it (before 2.3).
+//! DescribeConfigs (versions 1 to 4; 0 in [`configs_v0`]) and IncrementalAlterConfigs (0 to 1), or
+//! AlterConfigs (0 to 2) where the broker does not have it (before 2.3).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
@@ -11,7 +12,7 @@ use kafka_protocol::messages::{
     alter_configs_request, incremental_alter_configs_request,
 };
 
-use super::{Admin, Results, outcome, text};
+use super::{Admin, Results, configs_v0, outcome, text};
 use crate::broker::{Broker, Lane};
 use crate::error::{Error, Subject};
 use crate::name::BrokerId;
@@ -64,7 +65,8 @@ pub enum ConfigChange {
 }
 
 impl Admin {
-    /// Shows configurations, every entry with where it comes from.
+    /// Shows configurations, every entry with where it comes from. Brokers have this from 0.11 on;
+    /// before, configurations are in ZooKeeper only.
     ///
     /// # Errors
     /// When no broker answers; what is wrong with one resource is in its result.
@@ -72,12 +74,13 @@ impl Admin {
         &self,
         resources: &[Resource],
     ) -> Result<Results<Resource, BTreeMap<String, ConfigEntry>>, Error> {
+        let timeout = self.client.config().request_timeout;
         let mut results = Results::new();
         for (responsible, resources) in by_responsible(resources) {
             let described = self
                 .retry(async || {
                     let broker = self.responsible(responsible).await?;
-                    describe(&broker, &resources).await
+                    describe(&broker, &resources, timeout).await
                 })
                 .await?;
             results.extend(described);
@@ -96,10 +99,13 @@ impl Admin {
         resource: &Resource,
         changes: &BTreeMap<String, ConfigChange>,
     ) -> Result<(), Error> {
+        let timeout = self.client.config().request_timeout;
         self.retry(async || {
             let broker = self.responsible(resource.broker()).await?;
             match alter(&broker, resource, changes).await {
-                Err(Error::UnsupportedVersion { .. }) => replace(&broker, resource, changes).await,
+                Err(Error::UnsupportedVersion { .. }) => {
+                    replace(&broker, resource, changes, timeout).await
+                }
                 outcome => outcome,
             }
         })
@@ -157,6 +163,7 @@ fn by_responsible(resources: &[Resource]) -> BTreeMap<Option<BrokerId>, Vec<Reso
 async fn describe(
     broker: &Broker,
     resources: &[Resource],
+    timeout: Duration,
 ) -> Result<Results<Resource, BTreeMap<String, ConfigEntry>>, Error> {
     let request = resources.iter().map(|resource| {
         DescribeConfigsResource::default()
@@ -165,9 +172,15 @@ async fn describe(
             .with_configuration_keys(None)
     });
     let request = DescribeConfigsRequest::default().with_resources(request.collect());
-    let answer = broker.call(Lane::Control, 1..=4, |_| request).await?;
+    let connection = broker.connection(Lane::Control).await?;
+    let answer = if configs_v0::is_all_there_is(&connection) {
+        configs_v0::describe(&connection, &request, timeout).await?
+    } else {
+        let version = connection.version(ApiKey::DescribeConfigs, 1..=4)?;
+        connection.call(version, &request, timeout).await?
+    };
     let mut results = Results::new();
-    for result in &answer.body.results {
+    for result in &answer.results {
         let is_it = |resource: &&Resource| {
             resource.kind() == result.resource_type
                 && resource.name() == result.resource_name.as_str()
@@ -233,9 +246,10 @@ async fn replace(
     broker: &Broker,
     resource: &Resource,
     changes: &BTreeMap<String, ConfigChange>,
+    timeout: Duration,
 ) -> Result<(), Error> {
     use alter_configs_request::{AlterConfigsResource, AlterableConfig};
-    let mut described = describe(broker, std::slice::from_ref(resource)).await?;
+    let mut described = describe(broker, std::slice::from_ref(resource), timeout).await?;
     let current = described.remove(resource).unwrap_or_else(|| Ok(BTreeMap::new()))?;
     let own = |entry: &ConfigEntry| {
         matches!(entry.source, ConfigSource::Topic | ConfigSource::DynamicBroker)

@@ -5,6 +5,7 @@
 //! moved, a lost connection) is tried again until [`Admin::with_timeout`] is used up.
 
 mod configs;
+mod configs_v0;
 mod groups;
 pub(crate) mod offsets;
 mod offsets_v0;
@@ -88,6 +89,45 @@ impl Admin {
     }
 }
 
+impl Admin {
+    /// Tries topics again as long as their errors pass by themselves: one topic neither holds up
+    /// what is known of another nor has it done twice. When the time is up, a topic keeps its last
+    /// error.
+    ///
+    /// # Errors
+    /// When no topic was answered for.
+    async fn retry_each<T: Clone>(
+        &self,
+        topics: &[T],
+        name: impl Fn(&T) -> &Arc<str>,
+        mut attempt: impl AsyncFnMut(&[T]) -> Result<Results<Arc<str>>, Error>,
+    ) -> Result<Results<Arc<str>>, Error> {
+        let mut tries = Tries::new(self);
+        let mut left = topics.to_vec();
+        let mut results = Results::new();
+        loop {
+            let error = match attempt(&left).await {
+                Ok(answers) => {
+                    let passing = retryable(&answers);
+                    results.extend(answers);
+                    left.retain(|topic| is_passing(results.get(name(topic))));
+                    match passing {
+                        None => return Ok(results),
+                        Some(error) => error,
+                    }
+                }
+                Err(error) if error.is_retryable() => error,
+                Err(error) => return Err(error),
+            };
+            match tries.pause(error).await {
+                Ok(()) => {}
+                Err(error) if results.is_empty() => return Err(error),
+                Err(_) => return Ok(results),
+            }
+        }
+    }
+}
+
 /// The tries of one call: when it must end, and how long to wait between.
 struct Tries<'a> {
     client: &'a Client,
@@ -153,6 +193,10 @@ fn retryable<K, T>(results: &Results<K, T>) -> Option<Error> {
         .filter_map(|result| result.as_ref().err())
         .find(|error| error.is_retryable())
         .cloned()
+}
+
+fn is_passing<T>(result: Option<&Result<T, Error>>) -> bool {
+    result.is_some_and(|result| result.as_ref().is_err_and(Error::is_retryable))
 }
 
 /// Puts what is asked of partitions under their topics, each topic once.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::{ApiKey, CreatePartitionsRequest};
 
-use super::{Admin, Results, milliseconds, retryable, topic_name, topic_outcome};
+use super::{Admin, Results, milliseconds, topic_name, topic_outcome};
 use crate::broker::Lane;
 use crate::error::Error;
 
@@ -19,13 +19,15 @@ impl Admin {
         &self,
         counts: &BTreeMap<Arc<str>, i32>,
     ) -> Result<Results<Arc<str>>, Error> {
-        let topic = |(name, count): (&Arc<str>, &i32)| {
+        let wanted: Vec<(Arc<str>, i32)> =
+            counts.iter().map(|(name, count)| (Arc::clone(name), *count)).collect();
+        let topic = |(name, count): &(Arc<str>, i32)| {
             CreatePartitionsTopic::default()
                 .with_name(topic_name(name))
                 .with_count(*count)
                 .with_assignments(None)
         };
-        self.retry(async || {
+        let ask = async |wanted: &[(Arc<str>, i32)]| {
             let timeout = self.client.config().request_timeout;
             let answer = self
                 .client
@@ -33,7 +35,7 @@ impl Admin {
                 .await?
                 .call(Lane::Control, 0..=3, |_| {
                     CreatePartitionsRequest::default()
-                        .with_topics(counts.iter().map(topic).collect())
+                        .with_topics(wanted.iter().map(topic).collect())
                         .with_timeout_ms(milliseconds(timeout / 2))
                 })
                 .await?;
@@ -41,9 +43,8 @@ impl Admin {
                 let detail = topic.error_message.as_ref();
                 topic_outcome(ApiKey::CreatePartitions, &topic.name, topic.error_code, detail)
             });
-            let results: Results<Arc<str>> = results.collect();
-            retryable(&results).map_or(Ok(results), Err)
-        })
-        .await
+            Ok(results.collect())
+        };
+        self.retry_each(&wanted, |(name, _)| name, ask).await
     }
 }

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::{ApiKey, CreateTopicsRequest, DeleteTopicsRequest};
 
-use super::{
-    Admin, Results, Tries, milliseconds, retryable, text, topic_name, topic_outcome, topics_v0,
-};
+use super::{Admin, Results, milliseconds, text, topic_name, topic_outcome, topics_v0};
 use crate::broker::Lane;
 use crate::error::Error;
 
@@ -75,23 +73,17 @@ impl Admin {
     /// # Errors
     /// When no controller answers; what is wrong with one topic is in its result.
     pub async fn create_topics(&self, topics: &[NewTopic]) -> Result<Results<Arc<str>>, Error> {
-        let mut tries = Tries::new(self);
         let mut may_be_done = false;
-        loop {
-            let attempt = match self.create_topics_once(topics).await {
-                Ok(results) => retryable(&results).map_or(Ok(results), Err),
-                Err(error) => Err(error),
-            };
-            match attempt {
-                Ok(results) if may_be_done => return Ok(forgive_existing(results)),
-                Ok(results) => return Ok(results),
-                Err(error) if error.is_retryable() => {
-                    may_be_done = true;
-                    tries.pause(error).await?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        self.retry_each(
+            topics,
+            |topic| &topic.name,
+            async |topics: &[NewTopic]| {
+                let is_again = std::mem::replace(&mut may_be_done, true);
+                let results = self.create_topics_once(topics).await?;
+                Ok(if is_again { forgive_existing(results) } else { results })
+            },
+        )
+        .await
     }
 
     async fn create_topics_once(&self, topics: &[NewTopic]) -> Result<Results<Arc<str>>, Error> {

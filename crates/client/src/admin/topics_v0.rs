@@ -13,7 +13,7 @@ use crate::error::{Error, Subject};
 use crate::error_code::ErrorCode;
 
 /// The longest text of the protocol.
-const TEXT_BYTES_MAX: usize = i16::MAX as usize;
+pub(super) const TEXT_BYTES_MAX: usize = i16::MAX as usize;
 
 /// Whether this is all the broker speaks.
 pub(super) fn is_all_there_is(connection: &Connection) -> bool {
@@ -71,11 +71,11 @@ fn request(topics: &[NewTopic], timeout: Duration) -> Bytes {
     body.freeze()
 }
 
-fn put_count(body: &mut BytesMut, count: usize) {
+pub(super) fn put_count(body: &mut BytesMut, count: usize) {
     body.put_i32(i32::try_from(count).expect("invariant: a request has fewer than 2^31 items"));
 }
 
-fn put_text(body: &mut BytesMut, text: &str) {
+pub(super) fn put_text(body: &mut BytesMut, text: &str) {
     body.put_i16(i16::try_from(text.len()).expect("invariant: longer texts were refused"));
     body.put_slice(text.as_bytes());
 }

@@ -1,9 +1,10 @@
-//! DescribeConfigs v1 to v4, AlterConfigs v0 to v2, IncrementalAlterConfigs v0 to v1.
+//! DescribeConfigs v0 (by hand) to v4, AlterConfigs v0 to v2, IncrementalAlterConfigs v0 to v1.
 //!
 //! Served: topics and brokers (broker settings are stored and shown but change nothing except what
 //! is named in the crate's documentation), set, delete, append and subtract. Left out: loggers,
 //! client metrics, synonyms, documentation, checking values.
 
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
@@ -14,9 +15,11 @@ use kafka_protocol::messages::{
     IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, alter_configs_response,
     incremental_alter_configs_response,
 };
+use kafka_protocol::protocol::StrBytes;
 use std::collections::BTreeMap;
 
-use super::Call;
+use super::{Call, Reply};
+use crate::error::Error;
 use crate::state::State;
 use crate::topic::{DEFAULTS, default_of};
 use crate::wire::string;
@@ -50,6 +53,51 @@ pub(crate) fn describe(
     });
     let results = results.collect();
     DescribeConfigsResponse::default().with_results(results)
+}
+
+/// Version 0 has no sources, only whether a value is a default; `kafka-protocol` begins at 1.
+pub(crate) fn describe_v0(call: &Call<'_>) -> Result<Reply, Error> {
+    let mut body = call.incoming.body.clone();
+    // The shape was checked: every length and count is borne by the bytes.
+    let resources = (0..body.get_i32()).map(|_| {
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(body.get_i8())
+            .with_resource_name(read_text(&mut body));
+        let names = body.get_i32();
+        let wanted = (0..names).map(|_| read_text(&mut body)).collect();
+        resource.with_configuration_keys((names >= 0).then_some(wanted))
+    });
+    let request = DescribeConfigsRequest::default().with_resources(resources.collect());
+    let response = describe(call, request);
+    let mut reply = call.start_reply()?;
+    reply.put(|out| {
+        out.put_i32(0);
+        out.put_i32(response.results.len() as i32);
+        for result in &response.results {
+            out.put_i16(result.error_code);
+            out.put_i16(-1);
+            out.put_i8(result.resource_type);
+            put_text(out, &result.resource_name);
+            out.put_i32(result.configs.len() as i32);
+            for entry in &result.configs {
+                put_text(out, &entry.name);
+                put_text(out, entry.value.as_deref().unwrap_or_default());
+                let is_default = entry.config_source == SOURCE_DEFAULT;
+                out.put_slice(&[u8::from(entry.read_only), u8::from(is_default), 0]);
+            }
+        }
+    });
+    Ok(Some(reply))
+}
+
+fn read_text(body: &mut Bytes) -> StrBytes {
+    let length = body.get_i16().max(0) as usize;
+    StrBytes::try_from(body.split_to(length)).unwrap_or_default()
+}
+
+fn put_text(out: &mut BytesMut, text: &str) {
+    out.put_i16(text.len() as i16);
+    out.put_slice(text.as_bytes());
 }
 
 pub(crate) fn alter(call: &Call<'_>, request: AlterConfigsRequest) -> AlterConfigsResponse {

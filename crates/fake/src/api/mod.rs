@@ -161,6 +161,7 @@ pub(crate) async fn handle(call: Call<'_>) -> Result<Reply, Error> {
         ApiKey::EndTxn => call.answer(end_txn::handle),
         ApiKey::DeleteTopics => call.answer(delete_topics::handle),
         ApiKey::CreatePartitions => call.answer(create_partitions::handle),
+        ApiKey::DescribeConfigs if version == 0 => configs::describe_v0(&call),
         ApiKey::DescribeConfigs => call.answer(configs::describe),
         ApiKey::AlterConfigs => call.answer(configs::alter),
         ApiKey::IncrementalAlterConfigs => call.answer(configs::alter_incrementally),
