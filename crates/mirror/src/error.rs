@@ -107,6 +107,9 @@ pub enum Error {
         /// Why.
         source: kmirror_client::produce::Error,
     },
+    /// [`Mirror::run`](crate::Mirror::run) was called a second time.
+    #[error("this mirror was run before; build another one")]
+    RunTwice,
     /// The operating system refused a thread or a runtime.
     #[error("start {thread}: {reason}")]
     Thread {
@@ -131,6 +134,7 @@ impl Error {
             | Error::ClusterChanged { .. }
             | Error::Halted { .. }
             | Error::Denied { .. }
+            | Error::RunTwice
             | Error::Panicked { .. } => false,
         }
     }

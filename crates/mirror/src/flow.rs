@@ -10,6 +10,7 @@ use kmirror_client::batch::Outgoing;
 use kmirror_client::budget::Lease;
 
 use crate::error::Halt;
+use crate::positions::progress::Hold;
 use crate::stage::commit::Span;
 use crate::status::Cell;
 
@@ -191,13 +192,21 @@ pub(crate) struct Life {
     pub(crate) generation: Generation,
     /// Its figures.
     pub(crate) cell: Arc<Cell>,
+    /// Kept until the last of its records under way has come back; nothing is read without it.
+    pub(crate) hold: Option<Arc<Hold>>,
     ended: AtomicBool,
 }
 
 impl Life {
     /// A life that begins.
     pub(crate) fn new(partition: TopicPartition, generation: Generation, cell: Arc<Cell>) -> Life {
-        Life { partition, generation, cell, ended: AtomicBool::new(false) }
+        Life { partition, generation, cell, hold: None, ended: AtomicBool::new(false) }
+    }
+
+    /// The same with the hold on its partition.
+    #[must_use]
+    pub(crate) fn holding(self, hold: Option<Arc<Hold>>) -> Life {
+        Life { hold, ..self }
     }
 
     /// Ends it, for good.

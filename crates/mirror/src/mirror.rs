@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use kmirror_client::admin::Admin;
 use kmirror_client::budget::Budget;
 use kmirror_client::fetch::Trouble;
 use kmirror_client::messages::ApiKey;
 use kmirror_client::{Client, Lane, TopicPartition, clock};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -16,9 +18,12 @@ use crate::control::plan::Plan;
 use crate::control::topics::Topics;
 use crate::error::{End, Error, Halt};
 use crate::metrics::Metrics;
+use crate::positions::caught_up::{self, Stuck};
+use crate::positions::progress::Registry;
 use crate::shutdown::{self, Phase as Ending, Shutdown, Trigger};
 use crate::status::{self, Board, Phase, Status, Totals};
-use crate::supervisor::{Common, Streams};
+use crate::stream::Remains;
+use crate::supervisor::{Common, Control, Streams};
 
 /// One mirror: from one source cluster to one destination cluster.
 #[derive(Debug)]
@@ -30,6 +35,7 @@ pub struct Mirror {
     budget: Budget,
     built_at: Instant,
     trigger: Trigger,
+    was_run: AtomicBool,
     status: watch::Sender<Arc<Status>>,
 }
 
@@ -42,11 +48,15 @@ pub struct Report {
     /// Partitions that stopped, and why.
     pub halted: Vec<(TopicPartition, Halt)>,
     /// Source topics that could not be mirrored, or not all of them, until somebody changes
-    /// something: the source does not grant them, or the destination refuses what they take.
+    /// something: the source does not grant them, or the destination refuses what they take. When
+    /// the mirror was to end once caught up, also what was held up for so long that it was left.
     pub blocked: BTreeMap<Arc<str>, String>,
     /// Source offsets that were fetched and not acknowledged when the mirror ended, per partition:
     /// from the position to the last one fetched. Empty after a drain that ended in time.
     pub unfinished: Vec<(TopicPartition, std::ops::Range<i64>)>,
+    /// Positions that could not be committed at the end: what they stand for is acknowledged, and
+    /// will be mirrored again by whoever starts from the last commit.
+    pub uncommitted: Vec<(TopicPartition, i64)>,
     /// How it came to an end.
     pub end: Ended,
 }
@@ -60,14 +70,17 @@ pub enum Ended {
     /// It was asked to abort, or the drain took longer than
     /// [`Config::shutdown_timeout`].
     Aborted,
-    /// Every partition reached the end it had at the start.
+    /// Every partition reached the end it had at the start, but for those that the report names.
     CaughtUp,
 }
 
 impl Report {
     /// True when nothing stopped and nothing was left undone.
     pub fn is_clean(&self) -> bool {
-        self.halted.is_empty() && self.blocked.is_empty() && self.unfinished.is_empty()
+        self.halted.is_empty()
+            && self.blocked.is_empty()
+            && self.unfinished.is_empty()
+            && self.uncommitted.is_empty()
     }
 }
 
@@ -108,6 +121,7 @@ impl Mirror {
             budget,
             built_at: clock::now(),
             trigger,
+            was_run: AtomicBool::new(false),
             status,
         })
     }
@@ -118,9 +132,13 @@ impl Mirror {
     /// for it.
     ///
     /// # Errors
-    /// [`Error`] when the mirror as a whole cannot go on. The trouble of single partitions is in
-    /// the [`Report`] and the [`Status`].
+    /// [`Error`] when the mirror as a whole cannot go on: what was fetched was finished and the
+    /// positions were committed, as far as they could be. [`Error::RunTwice`] at the second call.
+    /// The trouble of single partitions is in the [`Report`] and the [`Status`].
     pub async fn run(&self, shutdown: Shutdown) -> Result<Report, Error> {
+        if self.was_run.swap(true, Ordering::AcqRel) {
+            return Err(Error::RunTwice);
+        }
         let abort = AbortOnDrop(Some(&self.trigger));
         let (plans, published) = watch::channel(Arc::new(Plan::default()));
         let common = Common {
@@ -128,35 +146,45 @@ impl Mirror {
             board: Arc::clone(&self.board),
             budget: self.budget.clone(),
             plans: published,
+            registry: Arc::new(Registry::new(self.config.streams)),
             trigger: self.trigger.clone(),
         };
         let clients = (self.source.clone(), self.destination.clone());
         let metrics = Arc::clone(self.board.metrics());
         let topics = Topics::new(Arc::clone(&self.config), clients, plans, metrics);
-        let mut streams = Streams::start(&common, topics)?;
+        let watched = caught_up::Watched {
+            config: Arc::clone(&self.config),
+            source: Admin::new(self.source.clone()),
+            plans: common.plans.clone(),
+            registry: Arc::clone(&common.registry),
+        };
+        let (on_caught_up, caught_up) = oneshot::channel();
+        let mut streams = Streams::start(&common, Control { topics, watched, on_caught_up })?;
         let mut watched =
-            Watched { mirror: self, plans: common.plans, caught_up: false, denied: None };
-        watched.watch(&mut streams, shutdown).await;
-        let Watched { plans, caught_up, denied, .. } = watched;
-        let unfinished = streams.join();
+            Watched { mirror: self, plans: common.plans.clone(), stuck: None, denied: None };
+        watched.watch(&mut streams, caught_up, shutdown).await;
+        let Watched { plans, stuck, denied, .. } = watched;
+        let remains = streams.join();
         abort.done();
         self.publish(&plans.borrow(), Phase::Stopped);
-        let unfinished = unfinished?;
+        let Remains { unfinished, unwritten } = remains?;
         if let Some(topics) = denied {
             return Err(Error::Denied { topics });
         }
-        let aborted = self.trigger.phase() == Ending::Aborting || !unfinished.is_empty();
-        Ok(Report {
-            totals: self.board.read().totals,
-            halted: self.board.halted(),
-            blocked: self.blocked(&plans.borrow()),
-            end: match (aborted, caught_up) {
-                (true, _) => Ended::Aborted,
-                (false, true) => Ended::CaughtUp,
-                (false, false) => Ended::Drained,
-            },
-            unfinished,
-        })
+        let is_left = stuck.as_ref().is_some_and(|stuck| !stuck.is_empty());
+        let aborted =
+            self.trigger.phase() == Ending::Aborting || (!unfinished.is_empty() && !is_left);
+        let end = match (aborted, &stuck) {
+            (true, _) => Ended::Aborted,
+            (false, Some(_)) => Ended::CaughtUp,
+            (false, None) => Ended::Drained,
+        };
+        let mut blocked = self.blocked(&plans.borrow());
+        for (topic, why) in stuck.unwrap_or_default() {
+            blocked.entry(topic).or_insert(why);
+        }
+        let (totals, halted) = (self.board.read().totals, self.board.halted());
+        Ok(Report { totals, halted, blocked, unfinished, uncommitted: unwritten, end })
     }
 
     /// What waits for an operator.
@@ -218,14 +246,20 @@ impl Mirror {
 struct Watched<'a> {
     mirror: &'a Mirror,
     plans: watch::Receiver<Arc<Plan>>,
-    caught_up: bool,
+    /// What is left, once the mirror has caught up with all the rest.
+    stuck: Option<Stuck>,
     /// Everything that was selected, if none of it is granted.
     denied: Option<BTreeSet<Arc<str>>>,
 }
 
 impl Watched<'_> {
     /// Keeps status and shutdown going until the threads have ended.
-    async fn watch(&mut self, streams: &mut Streams, mut shutdown: Shutdown) {
+    async fn watch(
+        &mut self,
+        streams: &mut Streams,
+        mut caught_up: oneshot::Receiver<Stuck>,
+        mut shutdown: Shutdown,
+    ) {
         let trigger = &self.mirror.trigger;
         let mut passed_on = Ending::Running;
         loop {
@@ -242,7 +276,14 @@ impl Watched<'_> {
                         Ending::Running | Ending::Draining => trigger.drain(),
                     }
                 }
-                () = clock::sleep(self.interval()) => self.tick(streams),
+                Ok(stuck) = &mut caught_up, if self.is_running_on() => {
+                    for (topic, why) in &stuck {
+                        tracing::warn!(%topic, why, "left behind: all the rest has caught up");
+                    }
+                    self.stuck = Some(stuck);
+                    trigger.drain();
+                }
+                () = clock::sleep(self.interval()) => self.tick(),
             }
         }
     }
@@ -262,16 +303,13 @@ impl Watched<'_> {
         (plan.complete && are_all && !has_others && !topics.is_empty()).then_some(topics)
     }
 
-    fn tick(&mut self, streams: &Streams) {
+    /// Whether no end was asked for yet.
+    fn is_running_on(&self) -> bool {
+        self.mirror.trigger.phase() == Ending::Running
+    }
+
+    fn tick(&mut self) {
         let trigger = &self.mirror.trigger;
-        if self.mirror.config.until_caught_up
-            && trigger.phase() == Ending::Running
-            && self.plans.borrow().complete
-            && streams.are_settled()
-        {
-            self.caught_up = true;
-            trigger.drain();
-        }
         if trigger.phase() == Ending::Running && !self.mirror.board.has_mirrored() {
             self.denied = self.denied();
             if self.denied.is_some() {

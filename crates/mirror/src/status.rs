@@ -319,6 +319,13 @@ impl Cell {
         self.shown().state
     }
 
+    /// Why it waits or is tried again, if it does and says so.
+    pub(crate) fn held_up(&self) -> Option<String> {
+        let shown = self.shown();
+        let is_held_up = matches!(shown.state, State::Waiting | State::Retrying);
+        shown.why.clone().filter(|_| is_held_up)
+    }
+
     fn show(&self, shown: Shown) {
         *self.shown() = shown;
         self.changed();

@@ -4,8 +4,8 @@
 //! Always true: no thread outlives [`Streams::join`]; a thread's runtime, clients and producer end
 //! with it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use kmirror_client::admin::Admin;
@@ -14,12 +14,14 @@ use kmirror_client::budget::Budget;
 use kmirror_client::produce::{self, BatchProducer};
 use kmirror_client::{Client, Lane, clock};
 use tokio::runtime::{LocalOptions, LocalRuntime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{Config, Ownership};
 use crate::control::plan::Plan;
 use crate::control::topics::Topics;
 use crate::error::{End, Error, chain};
+use crate::positions::caught_up::{self, Stuck};
+use crate::positions::progress::Registry;
 use crate::positions::{Group, Keeper, Reader};
 use crate::shutdown::{Phase, Shutdown, Trigger};
 use crate::stage::assign::Assign;
@@ -27,7 +29,7 @@ use crate::stage::fetch::Fetch;
 use crate::stage::produce::{Produce, Refusals};
 use crate::stage::route::Router;
 use crate::status::Board;
-use crate::stream::{Parts, Stream, Unfinished};
+use crate::stream::{Parts, Remains, Stream};
 
 /// What all streams are given.
 #[derive(Clone)]
@@ -36,7 +38,16 @@ pub(crate) struct Common {
     pub(crate) board: Arc<Board>,
     pub(crate) budget: Budget,
     pub(crate) plans: watch::Receiver<Arc<Plan>>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) trigger: Trigger,
+}
+
+/// What the control thread does.
+pub(crate) struct Control {
+    pub(crate) topics: Topics,
+    pub(crate) watched: caught_up::Watched,
+    /// Told once all is caught up that can be, if the mirror is to end then.
+    pub(crate) on_caught_up: oneshot::Sender<Stuck>,
 }
 
 /// The threads of a mirror.
@@ -48,27 +59,25 @@ pub(crate) struct Streams {
 struct Thread {
     name: String,
     handle: JoinHandle<Outcome>,
-    is_settled: Arc<AtomicBool>,
 }
 
 impl Streams {
-    /// Starts every stream of the configuration, and the loop that keeps topics in step.
+    /// Starts every stream of the configuration, and the loops that keep topics in step and wait
+    /// for the end.
     ///
     /// # Errors
     /// [`Error::Thread`]; those already started end by themselves.
-    pub(crate) fn start(common: &Common, topics: Topics) -> Result<Streams, Error> {
+    pub(crate) fn start(common: &Common, control: Control) -> Result<Streams, Error> {
         let (sender, ended) = mpsc::channel(common.config.streams + 1);
         let mut streams = Streams { threads: Vec::new(), ended };
         for index in 0..common.config.streams {
-            let is_settled = Arc::new(AtomicBool::new(false));
-            let (common_of_stream, settled) = (common.clone(), Arc::clone(&is_settled));
-            let work = move || run(index, common_of_stream, settled);
-            streams.spawn(format!("stream-{index}"), (common, &sender), is_settled, work)?;
+            let common_of_stream = common.clone();
+            let work = move || run(index, common_of_stream);
+            streams.spawn(format!("stream-{index}"), (common, &sender), work)?;
         }
         let shutdown = common.trigger.subscribe();
-        let is_settled = Arc::new(AtomicBool::new(true));
-        let work = move || runtime("control")?.block_on(control(topics, shutdown));
-        streams.spawn("control".to_owned(), (common, &sender), is_settled, work)?;
+        let work = move || runtime("control")?.block_on(control.run(shutdown));
+        streams.spawn("control".to_owned(), (common, &sender), work)?;
         Ok(streams)
     }
 
@@ -76,7 +85,6 @@ impl Streams {
         &mut self,
         name: String,
         (common, sender): (&Common, &mpsc::Sender<()>),
-        is_settled: Arc<AtomicBool>,
         work: impl FnOnce() -> Outcome + Send + 'static,
     ) -> Result<(), Error> {
         let at_end = AtEnd { sender: sender.clone(), trigger: common.trigger.clone() };
@@ -89,13 +97,8 @@ impl Streams {
             reason: error.to_string(),
         };
         let handle = started.map_err(refused)?;
-        self.threads.push(Thread { name, handle, is_settled });
+        self.threads.push(Thread { name, handle });
         Ok(())
-    }
-
-    /// Whether every stream has caught up with what there was at its start.
-    pub(crate) fn are_settled(&self) -> bool {
-        self.threads.iter().all(|thread| thread.is_settled.load(Ordering::Acquire))
     }
 
     /// Returns once every thread is about to end. Cancel-safe.
@@ -107,24 +110,27 @@ impl Streams {
     ///
     /// # Errors
     /// The first stream's error.
-    pub(crate) fn join(self) -> Result<Unfinished, Error> {
-        let mut unfinished = Unfinished::new();
+    pub(crate) fn join(self) -> Result<Remains, Error> {
+        let mut remains = Remains::default();
         let mut failure = None;
-        for Thread { name, handle, .. } in self.threads {
+        for Thread { name, handle } in self.threads {
             let outcome = handle.join().unwrap_or_else(|panic| {
                 Err(Error::Panicked { thread: name, message: words(panic.as_ref()) })
             });
             match outcome {
-                Ok(mut part) => unfinished.append(&mut part),
+                Ok(mut part) => {
+                    remains.unfinished.append(&mut part.unfinished);
+                    remains.unwritten.append(&mut part.unwritten);
+                }
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
-        failure.map_or(Ok(unfinished), Err)
+        failure.map_or(Ok(remains), Err)
     }
 }
 
 /// How a thread ends.
-type Outcome = Result<Unfinished, Error>;
+type Outcome = Result<Remains, Error>;
 
 /// However a thread ends, the supervisor hears of it and the others drain.
 struct AtEnd {
@@ -140,26 +146,41 @@ impl Drop for AtEnd {
 }
 
 /// One thread: its runtime, its clients, its stream.
-fn run(index: usize, common: Common, is_settled: Arc<AtomicBool>) -> Outcome {
+fn run(index: usize, common: Common) -> Outcome {
     let shutdown = common.trigger.subscribe();
     let runtime = runtime(&format!("stream-{index}"))?;
     // A task like those of its clients, not the runtime's root: the root is only looked at between
     // two calls of the system, so each time a task wakes it would cost one.
     let stream = runtime.spawn_local(async move {
-        let Some(stream) = connected(index, common, is_settled, shutdown.clone()).await? else {
-            return Ok(Unfinished::new());
+        let Some(stream) = connected(index, common, shutdown.clone()).await? else {
+            return Ok(Remains::default());
         };
         stream.run(shutdown).await
     });
     runtime.block_on(stream).unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
-/// Keeps topics in step until the mirror ends.
-async fn control(topics: Topics, mut shutdown: Shutdown) -> Outcome {
-    tokio::select! { biased;
-        () = shutdown.reached(Phase::Draining) => Ok(Unfinished::new()),
-        Err(error) = topics.run() => Err(error),
+impl Control {
+    /// Keeps topics in step, and waits for the end of what is to be mirrored, until the mirror ends.
+    async fn run(self, mut shutdown: Shutdown) -> Outcome {
+        tokio::select! { biased;
+            () = shutdown.reached(Phase::Draining) => Ok(Remains::default()),
+            Err(error) = self.topics.run() => Err(error),
+            never = wait_for_the_end(self.watched, self.on_caught_up) => match never {},
+        }
     }
+}
+
+/// Tells when all is caught up, if the mirror is to end then.
+async fn wait_for_the_end(
+    watched: caught_up::Watched,
+    on_caught_up: oneshot::Sender<Stuck>,
+) -> Infallible {
+    if watched.config.until_caught_up {
+        // Nobody listens once another end was asked for.
+        let _ = on_caught_up.send(caught_up::watch(watched).await);
+    }
+    std::future::pending().await
 }
 
 /// A runtime for one thread.
@@ -173,21 +194,16 @@ fn runtime(thread: &str) -> Result<LocalRuntime, Error> {
 async fn connected(
     index: usize,
     common: Common,
-    is_settled: Arc<AtomicBool>,
     mut shutdown: Shutdown,
 ) -> Result<Option<Stream>, Error> {
     tokio::select! { biased;
         () = shutdown.reached(Phase::Draining) => Ok(None),
-        stream = assemble(index, common, is_settled) => stream.map(Some),
+        stream = assemble(index, common) => stream.map(Some),
     }
 }
 
-async fn assemble(
-    index: usize,
-    common: Common,
-    is_settled: Arc<AtomicBool>,
-) -> Result<Stream, Error> {
-    let Common { config, board, budget, mut plans, .. } = common;
+async fn assemble(index: usize, common: Common) -> Result<Stream, Error> {
+    let Common { config, board, budget, mut plans, registry, trigger } = common;
     let (source, destination) = futures::future::try_join(
         connect(End::Source, config.source.clone()),
         connect(End::Destination, config.destination.clone()),
@@ -224,7 +240,8 @@ async fn assemble(
         keeper,
         reader,
         source,
-        is_settled,
+        registry,
+        trigger,
         config,
         board,
     }))

@@ -1,19 +1,46 @@
 //! Where progress is kept. At-least-once: a position is written after everything before it was
 //! acknowledged, to the consumer group on the source, as MirrorMaker does. A [`Keeper`] writes in
-//! order: it is moved into each commit and comes back with its outcome.
+//! order: it is moved into each commit and comes back with its outcome. What is acknowledged and
+//! not written yet is in [`progress`], for all streams of the process.
+
+pub(crate) mod caught_up;
+pub(crate) mod progress;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kmirror_client::admin::Admin;
 use kmirror_client::fetch::Position;
 use kmirror_client::group::{CommitReport, CommittedOffsets, Committer, OffsetAndMetadata};
 use kmirror_client::{Error as ClientError, TopicPartition};
+use tokio::time::Instant;
 
 use crate::error::chain;
 
 /// Positions by source partition.
 pub(crate) type Positions = BTreeMap<TopicPartition, Position>;
+
+/// The age at which a position is written again though it did not move. Brokers forget positions
+/// that were not written for a while: those before 2.1 after a day even of a group that is alive,
+/// later ones after a week if it has no members. Operators who shorten that rarely go below an hour.
+const RENEWAL: Duration = Duration::from_secs(600);
+
+/// What is kept of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// The position.
+    pub(crate) next_offset: i64,
+    /// When this process wrote it; it may be of any age if another one did.
+    pub(crate) written_at: Option<Instant>,
+}
+
+impl Kept {
+    /// Whether it is to be written again at `now`.
+    pub(crate) fn is_old(&self, now: Instant) -> bool {
+        self.written_at.is_none_or(|at| now.duration_since(at) >= RENEWAL)
+    }
+}
 
 /// Who writes positions.
 #[derive(Debug)]
@@ -150,4 +177,20 @@ fn offsets(positions: &Positions) -> BTreeMap<TopicPartition, OffsetAndMetadata>
         OffsetAndMetadata::new(position.next_offset, position.leader_epoch.unwrap_or(-1))
     };
     positions.iter().map(|(partition, position)| (partition.clone(), offset(position))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_position_that_does_not_move_is_written_again_long_before_brokers_forget_it() {
+        const SHORTEST_RETENTION: Duration = Duration::from_secs(3600);
+        let now = kmirror_client::clock::now();
+        let by_another = Kept { next_offset: 5, written_at: None };
+        assert!(by_another.is_old(now), "nobody knows how old it is");
+        let kept = Kept { next_offset: 5, written_at: Some(now) };
+        assert!(!kept.is_old(now + RENEWAL / 2));
+        assert!(kept.is_old(now + SHORTEST_RETENTION / 4));
+    }
 }

@@ -1,7 +1,10 @@
 //! Giving partitions up in good order: read no more, let what was fetched be acknowledged, write
-//! the positions, then say so. A revocation does it for some partitions, a drain for all.
+//! the positions, then say so. A revocation does it for some partitions, a drain for all. A drain
+//! is the one way out, whatever ends the mirror. What the group takes away without asking is given
+//! up at once.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::Duration;
 
 use futures::stream::StreamExt;
@@ -10,10 +13,9 @@ use kmirror_client::{TopicPartition, clock};
 use tokio::time::Instant;
 
 use super::owned::Phase;
-use super::{Stream, Unfinished};
-use crate::error::Error;
+use super::{Job, Stream};
+use crate::error::{Error, chain};
 use crate::flow::Produced;
-use crate::positions::Keeper;
 use crate::shutdown::{Phase as Ending, Shutdown};
 use crate::stage::assign::Change;
 
@@ -36,6 +38,15 @@ enum Step {
     Committing,
     /// They are being written.
     Writing,
+}
+
+/// What is left of a stream that has ended. Empty after a clean end.
+#[derive(Debug, Default)]
+pub(crate) struct Remains {
+    /// What was fetched and not acknowledged.
+    pub(crate) unfinished: Vec<(TopicPartition, Range<i64>)>,
+    /// Positions that could not be written.
+    pub(crate) unwritten: Vec<(TopicPartition, i64)>,
 }
 
 /// Time kept from a revocation's deadline for writing the positions.
@@ -103,9 +114,7 @@ impl Stream {
                 return false;
             }
         }
-        for partition in &leaving.partitions {
-            self.drop_owned(partition);
-        }
+        self.drop_owned(&leaving.partitions);
         if let Some(hand_back) = leaving.hand_back.take() {
             hand_back.done();
         }
@@ -118,53 +127,86 @@ impl Stream {
             .is_none_or(|owned| owned.tracker.is_settled() || !owned.life.is_current())
     }
 
-    /// Finishes what was fetched, writes the positions and leaves the group. Past the configured
-    /// time, or when an abort is asked for, gives up what is under way.
-    pub(super) async fn drain(mut self, mut shutdown: Shutdown) -> Result<Unfinished, Error> {
-        let timeout = self.config.shutdown_timeout;
-        let deadline = clock::now() + timeout;
-        let partitions: BTreeSet<TopicPartition> = self.owned.keys().cloned().collect();
-        for partition in &partitions {
-            self.fetch.end(partition);
-            if let Some(owned) = self.owned.get_mut(partition) {
-                owned.leave();
-            }
+    /// The group says these are gone. What is known of them to be acknowledged is kept for whoever
+    /// in this process gets them next.
+    pub(super) fn lose(&mut self, partitions: &BTreeSet<TopicPartition>) {
+        // Should they come back before a revocation of them is over, that is no longer theirs.
+        for leaving in &mut self.leavings {
+            leaving.partitions.retain(|partition| !partitions.contains(partition));
         }
-        // Handed back at the very end, after the last commit; they are given up either way.
-        let mut hand_backs = Vec::new();
-        let mut is_member = true;
-        while !partitions.iter().all(|partition| self.is_flushed(partition)) {
+        self.drop_owned(partitions);
+    }
+
+    /// Finishes what was fetched, writes the positions and leaves the group. Past the configured
+    /// time, or when an abort is asked for, gives up what is under way. `failure` is what ends the
+    /// mirror, if that is an error: it is given back after the same end in good order.
+    pub(super) async fn drain(
+        mut self,
+        mut shutdown: Shutdown,
+        failure: Option<Error>,
+    ) -> Result<Remains, Error> {
+        let deadline = clock::now() + self.config.shutdown_timeout;
+        for (partition, owned) in &mut self.owned {
+            self.fetch.end(partition);
+            owned.leave();
+        }
+        let mut draining = Draining { failure, ..Draining::default() };
+        let aborted = tokio::select! { biased;
+            () = shutdown.reached(Ending::Aborting) => true,
+            () = self.flush(deadline, &mut draining) => false,
+        };
+        let mut remains = self.remains();
+        if !aborted {
             tokio::select! { biased;
-                () = shutdown.reached(Ending::Aborting) => return Ok(self.unfinished()),
-                () = tokio::time::sleep_until(deadline) => break,
+                () = shutdown.reached(Ending::Aborting) => {}
+                () = self.write_last(deadline) => {}
+            }
+            remains.unwritten = self.unwritten();
+            remains.unwritten.append(&mut draining.lost);
+            drop(draining.hand_backs);
+            self.assign.leave().await;
+        }
+        draining.failure.map_or(Ok(remains), Err)
+    }
+
+    /// Waits until what was fetched is acknowledged, at the longest until `deadline`.
+    async fn flush(&mut self, deadline: Instant, draining: &mut Draining) {
+        let mut is_member = true;
+        let owned: Vec<TopicPartition> = self.owned.keys().cloned().collect();
+        while !owned.iter().all(|partition| self.is_flushed(partition)) {
+            tokio::select! { biased;
+                () = tokio::time::sleep_until(deadline) => return,
                 produced = self.produce.next() => match produced {
                     // Nothing begins again now: what it was is left undone and reported.
                     Produced::Restart { life, .. } => life.end(),
-                    produced => self.take_produced(produced)?,
+                    produced => {
+                        let outcome = self.take_produced(produced);
+                        draining.failure = draining.failure.take().or(outcome.err());
+                    }
                 },
                 Some(job) = self.jobs.next() => self.take_job(job),
                 change = self.assign.next(), if is_member => match change {
-                    Ok(Change::Revoking { hand_back, .. }) => hand_backs.push(hand_back),
+                    // Handed back after the last commit; they are given up either way.
+                    Ok(Change::Revoking { hand_back, .. }) => draining.hand_backs.push(hand_back),
                     Ok(Change::Lost(partitions)) => {
-                        partitions.iter().for_each(|partition| self.drop_owned(partition));
+                        let of_these = |(partition, _): &(TopicPartition, i64)| {
+                            partitions.contains(partition)
+                        };
+                        draining.lost.extend(self.unwritten().into_iter().filter(of_these));
+                        self.lose(&partitions);
                     }
                     Ok(Change::Added(_)) => {}
-                    Err(_) => is_member = false,
+                    Err(error) => {
+                        tracing::warn!(error = chain(&error), "the group was left while draining");
+                        is_member = false;
+                    }
                 },
             }
         }
-        let unfinished = self.unfinished();
-        tokio::select! { biased;
-            () = shutdown.reached(Ending::Aborting) => {}
-            () = self.finish(deadline) => {}
-        }
-        drop(hand_backs);
-        self.assign.leave().await;
-        Ok(unfinished)
     }
 
-    /// The last commit.
-    async fn finish(&mut self, deadline: Instant) {
+    /// The last commit: of all positions, so that brokers keep those long that did not move.
+    async fn write_last(&mut self, deadline: Instant) {
         let last = deadline.max(clock::now() + COMMIT_RESERVE);
         while self.keeper.is_none() {
             tokio::select! {
@@ -173,26 +215,52 @@ impl Stream {
                 else => return,
             }
         }
-        let positions = self.positions_to_commit();
-        if let Some(keeper) = self.keeper.take().filter(Keeper::keeps)
-            && !positions.is_empty()
-        {
-            match tokio::time::timeout_at(last, keeper.write(positions)).await {
-                Ok(written) => self.take_written(written),
-                Err(_) => tracing::warn!("positions not committed in time"),
+        let positions = self.positions(|_| true);
+        self.write(positions);
+        while self.keeper.is_none() {
+            tokio::select! {
+                Some(job) = self.jobs.next() => if let Job::Written(written) = job {
+                    self.take_written(written);
+                },
+                () = tokio::time::sleep_until(last) => {
+                    tracing::warn!("positions not committed in time");
+                    return;
+                }
+                else => return,
             }
         }
     }
 
     /// What was fetched and not acknowledged, apart from what a refusal stopped: that is reported
     /// as such.
-    pub(super) fn unfinished(&self) -> Unfinished {
+    pub(super) fn remains(&self) -> Remains {
         let is_stopped =
             |owned: &super::Owned| owned.phase == Phase::Halted && !owned.life.is_current();
         let range = |(partition, owned): (&TopicPartition, &super::Owned)| {
             let (from, to) = (owned.tracker.position(), owned.tracker.routed());
             (from < to && !is_stopped(owned)).then(|| (partition.clone(), from..to))
         };
-        self.owned.iter().filter_map(range).collect()
+        let unfinished = self.owned.iter().filter_map(range).collect();
+        Remains { unfinished, unwritten: Vec::new() }
     }
+
+    /// Positions that are not kept, though positions are kept.
+    fn unwritten(&self) -> Vec<(TopicPartition, i64)> {
+        let position = |(partition, owned): (&TopicPartition, &super::Owned)| {
+            let is_unwritten = self.keeps && owned.start.is_some() && !owned.is_kept();
+            is_unwritten.then(|| (partition.clone(), owned.tracker.position()))
+        };
+        self.owned.iter().filter_map(position).collect()
+    }
+}
+
+/// What comes up while a stream drains.
+#[derive(Default)]
+struct Draining {
+    /// The first error: what ended the mirror.
+    failure: Option<Error>,
+    /// Kept until the last commit is over.
+    hand_backs: Vec<HandBack>,
+    /// Positions that were not written when the group took the partitions away.
+    lost: Vec<(TopicPartition, i64)>,
 }

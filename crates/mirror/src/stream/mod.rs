@@ -4,15 +4,16 @@
 //!
 //! Always true:
 //! - what a partition's older life brings is dropped ([`Life`]);
-//! - a partition is read only while its position and its destination are known;
+//! - a partition is read only while this stream holds it and its position and its destination are
+//!   known;
 //! - a position is written only after everything before it was acknowledged.
 //!
 //! [`Life`]: crate::flow::Life
 
+mod departed;
 mod leaving;
 mod owned;
 mod planned;
-mod returning;
 mod start;
 mod turns;
 
@@ -31,17 +32,20 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::control::plan::Plan;
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::flow::{Generation, Origin, Produced};
 use crate::metrics::{Counter, Gauge, Metric};
+use crate::positions::progress::Registry;
 use crate::positions::{Keeper, Written};
-use crate::shutdown::{Phase as Ending, Shutdown};
+use crate::shutdown::{Phase as Ending, Shutdown, Trigger};
 use crate::stage::assign::{Assign, Change};
 use crate::stage::fetch::{Fetch, News};
 use crate::stage::produce::Produce;
 use crate::stage::route::{Router, Stretch};
 use crate::status::{Board, State};
+use departed::Departed;
 use leaving::Leaving;
+pub(crate) use leaving::Remains;
 use owned::{Owned, Phase};
 use planned::Sizes;
 use start::{Lookup, Starts};
@@ -59,8 +63,9 @@ pub(crate) struct Parts {
     pub(crate) keeper: Keeper,
     pub(crate) reader: crate::positions::Reader,
     pub(crate) source: Client,
-    /// Set while this stream has nothing left to catch up with.
-    pub(crate) is_settled: Arc<std::sync::atomic::AtomicBool>,
+    pub(crate) registry: Arc<Registry>,
+    /// Ends the mirror when this stream cannot go on.
+    pub(crate) trigger: Trigger,
 }
 
 /// A stream at work.
@@ -77,7 +82,14 @@ pub(crate) struct Stream {
     lookup: Lookup,
     /// Away while a commit is under way.
     keeper: Option<Keeper>,
+    /// Whether positions are kept at all.
+    keeps: bool,
     owned: BTreeMap<TopicPartition, Owned>,
+    departed: Departed,
+    registry: Arc<Registry>,
+    releases: watch::Receiver<()>,
+    /// Something is owned that something is still under way of in this process.
+    waits_for_release: bool,
     leavings: Vec<Leaving>,
     jobs: FuturesUnordered<LocalBoxFuture<'static, Job>>,
     /// What the group knows of: the topics, and how many partitions each is known to have.
@@ -86,7 +98,7 @@ pub(crate) struct Stream {
     next_commit: Instant,
     next_judgement: Instant,
     was_assigned: bool,
-    is_settled: Arc<std::sync::atomic::AtomicBool>,
+    trigger: Trigger,
     counts: Counts,
 }
 
@@ -99,7 +111,8 @@ struct Counts {
 
 /// Something that went on in the background.
 enum Job {
-    Started(Starts),
+    /// Starts that were asked for when this was the last generation.
+    Started(Starts, Generation),
     Written(Written),
     Retry(TopicPartition, Generation),
     /// The source showed the partitions the plan has, or does not show them.
@@ -107,8 +120,13 @@ enum Job {
 }
 
 /// Asks for starts in the background.
-async fn look_up(lookup: Lookup, partitions: Vec<TopicPartition>, again: bool) -> Job {
-    Job::Started(lookup.ask(partitions, again).await)
+async fn look_up(
+    lookup: Lookup,
+    partitions: Vec<TopicPartition>,
+    generation: Generation,
+    again: bool,
+) -> Job {
+    Job::Started(lookup.ask(partitions, again).await, generation)
 }
 
 /// One event of the loop.
@@ -117,17 +135,18 @@ enum Turn {
     Abort,
     Produced(Produced),
     Changed(Result<Change, group::Error>),
+    Released,
     Done(Job),
     Planned,
     News(News),
     Tick,
 }
 
-/// What was fetched and not acknowledged when a stream ended.
-pub(crate) type Unfinished = Vec<(TopicPartition, std::ops::Range<i64>)>;
-
 /// How long a partition whose trouble may pass rests.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// What a partition waits for that comes back to this process too soon.
+const STILL_UNDER_WAY: &str = "records of it that this process sent are not acknowledged yet";
 
 impl Stream {
     pub(crate) fn new(parts: Parts) -> Stream {
@@ -152,38 +171,43 @@ impl Stream {
             fetch: parts.fetch,
             router: parts.router,
             produce: parts.produce,
+            keeps: parts.keeper.keeps(),
             keeper: Some(parts.keeper),
             owned: BTreeMap::new(),
+            departed: Departed::default(),
+            releases: parts.registry.releases(),
+            registry: parts.registry,
+            waits_for_release: false,
             leavings: Vec::new(),
             jobs: FuturesUnordered::new(),
             subscribed: Sizes::new(),
             generation: 0,
             was_assigned: false,
-            is_settled: parts.is_settled,
+            trigger: parts.trigger,
             counts,
         }
     }
 
-    /// Mirrors until `shutdown` asks for an end.
+    /// Mirrors until `shutdown` asks for an end. Whatever ends it, what was fetched is finished and
+    /// the positions are written, unless an abort is asked for.
     ///
     /// # Errors
     /// What ends the whole mirror.
-    pub(crate) async fn run(mut self, mut shutdown: Shutdown) -> Result<Unfinished, Error> {
-        self.replan().await?;
-        loop {
-            let turn = self.turn(&mut shutdown).await;
-            match turn {
-                Turn::Drain => return self.drain(shutdown).await,
-                Turn::Abort => return Ok(self.unfinished()),
-                turn => {
-                    if let Err(error) = self.take(turn).await {
-                        // Others need not wait for the session to time out.
-                        self.assign.leave().await;
-                        return Err(error);
-                    }
-                }
+    pub(crate) async fn run(mut self, mut shutdown: Shutdown) -> Result<Remains, Error> {
+        let mut failure = self.replan().await.err();
+        while failure.is_none() {
+            match self.turn(&mut shutdown).await {
+                Turn::Drain => break,
+                Turn::Abort => return Ok(self.remains()),
+                turn => failure = self.take(turn).await.err(),
             }
         }
+        if let Some(error) = &failure {
+            tracing::error!(error = chain(error), "the mirror cannot go on and ends");
+            // The other streams finish what they have at the same time.
+            self.trigger.drain();
+        }
+        self.drain(shutdown, failure).await
     }
 
     /// Waits for the next event. All arms are cancel-safe; what frees memory comes first.
@@ -196,6 +220,7 @@ impl Stream {
             },
             produced = self.produce.next() => Turn::Produced(produced),
             change = self.assign.next() => Turn::Changed(change),
+            Ok(()) = self.releases.changed(), if self.waits_for_release => Turn::Released,
             Some(job) = self.jobs.next() => Turn::Done(job),
             Ok(()) = self.plans.changed() => Turn::Planned,
             () = tokio::time::sleep_until(tick) => Turn::Tick,
@@ -207,6 +232,7 @@ impl Stream {
         match turn {
             Turn::Produced(produced) => self.take_produced(produced)?,
             Turn::Changed(change) => self.take_change(change)?,
+            Turn::Released => self.claim(),
             Turn::Done(job) => self.take_job(job),
             Turn::Planned => self.replan().await?,
             Turn::News(News::Fetched(fetched)) => self.take_fetched(*fetched)?,
@@ -218,22 +244,29 @@ impl Stream {
         }
         self.commit_if_due();
         self.advance_leavings();
-        self.judge_settled();
+        self.judge_if_due();
         Ok(())
     }
 
     fn next_tick(&self) -> Instant {
         let deadlines = self.leavings.iter().map(Leaving::deadline);
         let judgement = self.config.until_caught_up.then_some(self.next_judgement);
-        deadlines.chain(judgement).fold(self.next_commit, Instant::min)
+        // While a write is under way its end is what the next one waits for.
+        let commit = self.keeper.is_some().then_some(self.next_commit);
+        let far = clock::now() + self.config.commit_interval;
+        deadlines.chain(judgement).chain(commit).fold(far, Instant::min)
     }
 
     /// What the group, or the plan, changed.
     fn take_change(&mut self, change: Result<Change, group::Error>) -> Result<(), Error> {
         self.counts.rebalances.inc();
-        self.was_assigned = true;
         match change.map_err(|source| Error::Group { source })? {
-            Change::Added(partitions) => self.add(partitions),
+            Change::Added(partitions) => {
+                self.add(&partitions);
+                if !std::mem::replace(&mut self.was_assigned, true) {
+                    self.registry.note_assigned();
+                }
+            }
             Change::Revoking { partitions, deadline, hand_back } => {
                 self.begin_leaving(partitions, deadline, Some(hand_back));
             }
@@ -243,22 +276,52 @@ impl Stream {
         Ok(())
     }
 
-    fn add(&mut self, partitions: Vec<TopicPartition>) {
-        let kept = self.welcome_back(&partitions);
-        for partition in partitions.iter().filter(|partition| !kept.contains(*partition)) {
-            self.drop_owned(partition);
+    fn add(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
             let cell = self.board.begin(partition, self.index);
             let generation = self.next_generation();
             self.owned.insert(partition.clone(), Owned::new(partition.clone(), generation, cell));
         }
+        self.claim();
+    }
+
+    /// Takes hold of what is owned and not held yet, and asks where it starts. What this process
+    /// still has under way, in this stream or another one, is waited for: were it read again now,
+    /// it would be written twice.
+    fn claim(&mut self) {
+        self.releases.mark_unchanged();
+        self.waits_for_release = false;
+        let mut claimed = Vec::new();
+        for (partition, owned) in &mut self.owned {
+            if owned.hold().is_some() {
+                continue;
+            }
+            match self.registry.hold(partition) {
+                Some(hold) => {
+                    owned.take_hold(hold);
+                    claimed.push(partition.clone());
+                }
+                None => {
+                    self.waits_for_release = true;
+                    let why = STILL_UNDER_WAY.to_owned();
+                    owned.cell().set_state(State::Waiting, Some(why));
+                }
+            }
+        }
+        self.ask_for_starts(claimed, false);
+    }
+
+    fn ask_for_starts(&mut self, partitions: Vec<TopicPartition>, again: bool) {
         if !partitions.is_empty() {
-            self.jobs.push(Box::pin(look_up(self.lookup.clone(), partitions, false)));
+            let generation = Generation(self.generation);
+            let asked = look_up(self.lookup.clone(), partitions, generation, again);
+            self.jobs.push(Box::pin(asked));
         }
     }
 
     fn take_job(&mut self, job: Job) {
         match job {
-            Job::Started(starts) => self.take_starts(starts),
+            Job::Started(starts, generation) => self.take_starts(starts, generation),
             Job::Written(written) => self.take_written(written),
             Job::Looked => {}
             Job::Retry(partition, generation) => {
@@ -272,33 +335,32 @@ impl Stream {
         }
     }
 
-    fn take_starts(&mut self, starts: Starts) {
+    /// Takes starts that were asked for in `generation`; what was assigned later is asked for by
+    /// itself.
+    fn take_starts(&mut self, starts: Starts, generation: Generation) {
         let plan = Arc::clone(&self.plans.borrow());
         for start in starts.known {
-            if self.owned.get(&start.partition).is_some_and(Owned::is_returning) {
-                self.come_back(&start);
-            }
-            let Some(owned) = self.owned.get_mut(&start.partition) else { continue };
-            if owned.phase != Phase::Waiting || owned.start.is_some() {
-                continue;
-            }
-            owned.set_start(start.position, start.end);
-            owned.committed = start.is_kept.then_some(start.position.next_offset);
+            let waiting = starting(&mut self.owned, &start.partition, generation);
+            let Some(owned) = waiting else { continue };
+            owned.set_start(start.position, start.is_kept);
+            owned.cell().set_high_watermark(start.end);
             if let Some(topic) = plan.topics.get(&start.partition.topic) {
                 owned.replan(topic, &self.config);
             }
             self.begin_if_ready(&start.partition);
+            // Where it starts is written at once: it may be further on than what is kept, or have
+            // been kept for so long that it is soon forgotten, or not be kept at all.
+            self.next_commit = clock::now();
         }
         let mut again = Vec::new();
         for (partition, why) in starts.unknown {
-            let Some(owned) = self.owned.get(&partition) else { continue };
+            let waiting = starting(&mut self.owned, &partition, generation);
+            let Some(owned) = waiting else { continue };
             tracing::debug!(%partition, error = why, "start not known");
             owned.cell().set_state(State::Retrying, Some(why));
             again.push(partition);
         }
-        if !again.is_empty() {
-            self.jobs.push(Box::pin(look_up(self.lookup.clone(), again, true)));
-        }
+        self.ask_for_starts(again, true);
     }
 
     /// Begins to read a partition once both its position and its destination are known.
@@ -359,7 +421,7 @@ impl Stream {
                 }
             }
         }
-        owned.cell().set_next_offset(owned.tracker.position());
+        owned.note_position();
         touched.into_iter().for_each(|lane| self.produce.pump(lane));
         let partition = fetched.partition;
         self.account_skipped(&partition, &routed.skipped);
@@ -370,4 +432,17 @@ impl Stream {
         self.finish_if_caught_up(&partition);
         Ok(())
     }
+}
+
+/// A partition that waits for its start since `generation` or before.
+fn starting<'a>(
+    owned: &'a mut BTreeMap<TopicPartition, Owned>,
+    partition: &TopicPartition,
+    generation: Generation,
+) -> Option<&'a mut Owned> {
+    owned.get_mut(partition).filter(|owned| {
+        owned.life.generation <= generation
+            && owned.phase == Phase::Waiting
+            && owned.start.is_none()
+    })
 }

@@ -7,6 +7,7 @@ use kmirror_client::TopicPartition;
 use kmirror_client::batch::Codec;
 use kmirror_client::batch::passthrough::LogAppendTime;
 use kmirror_client::fetch::Position;
+use tokio::time::Instant;
 
 use crate::config::{Compression, Config};
 use crate::control::plan::TopicPlan;
@@ -14,6 +15,8 @@ use crate::error::Halt;
 use crate::flow::{Generation, Life};
 use crate::policy::partitioning::Mapping;
 use crate::policy::trouble::AppendTime;
+use crate::positions::Kept;
+use crate::positions::progress::{Hold, Standing};
 use crate::stage::commit::Tracker;
 use crate::stage::produce::Produce;
 use crate::stage::route;
@@ -30,10 +33,8 @@ pub(super) struct Owned {
     pub(super) start: Option<Position>,
     /// The leader epoch of the last batch fetched.
     pub(super) leader_epoch: Option<i32>,
-    /// The position that was last written, or is being written.
-    pub(super) committed: Option<i64>,
-    /// The end of the log when it was assigned: where `until_caught_up` stops.
-    pub(super) end_at_start: i64,
+    /// The position that is kept.
+    pub(super) kept: Option<Kept>,
     pub(super) is_paused: bool,
     /// The source was in trouble when it was last asked.
     pub(super) is_source_troubled: bool,
@@ -72,16 +73,12 @@ pub(super) struct Route {
 /// What an owned partition does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Its position or its destination is not known yet.
+    /// It is not held yet, or its position or its destination is not known yet.
     Waiting,
     /// It is read.
     Flowing,
     /// It is not read; it is being handed back or drained.
     Leaving,
-    /// The group took it away without asking; what is under way is still acknowledged.
-    Away,
-    /// It was away and is assigned again; where others got with it meanwhile is being asked.
-    Returning,
     /// It stopped.
     Halted,
     /// It is where it was to get.
@@ -97,52 +94,57 @@ impl Owned {
             route: None,
             start: None,
             leader_epoch: None,
-            committed: None,
-            end_at_start: 0,
+            kept: None,
             is_paused: false,
             is_source_troubled: false,
             lanes: Lanes::default(),
         }
     }
 
-    /// Whether it was away and where others got with it is being asked.
-    pub(super) fn is_returning(&self) -> bool {
-        self.phase == Phase::Returning
-    }
-
-    /// Whether it can go on where it is should the group take it away and give it back.
-    pub(super) fn may_come_back(&self) -> bool {
-        matches!(self.phase, Phase::Flowing | Phase::Away | Phase::Returning)
-            && self.life.is_current()
-    }
-
-    /// Whether its position may be written: not while somebody else may have got further.
-    pub(super) fn may_commit(&self) -> bool {
-        !matches!(self.phase, Phase::Away | Phase::Returning)
-    }
-
-    /// Begins to give it up in good order; what stopped stays so, and what is not known to be at
-    /// the group's position will not be committed.
+    /// Begins to give it up in good order; what stopped stays so.
     pub(super) fn leave(&mut self) {
-        self.phase = match self.phase {
-            Phase::Halted => Phase::Halted,
-            Phase::Away | Phase::Returning => Phase::Away,
-            Phase::Waiting | Phase::Flowing | Phase::Leaving | Phase::Done => Phase::Leaving,
-        };
+        if self.phase != Phase::Halted {
+            self.phase = Phase::Leaving;
+        }
+    }
+
+    /// Takes the hold on it, so that its start can be looked up.
+    pub(super) fn take_hold(&mut self, hold: Hold) {
+        self.begin_life(self.life.generation, Some(Arc::new(hold)));
+    }
+
+    fn begin_life(&mut self, generation: Generation, hold: Option<Arc<Hold>>) {
+        let (partition, cell) = (self.life.partition.clone(), Arc::clone(&self.life.cell));
+        self.life = Arc::new(Life::new(partition, generation, cell).holding(hold));
+    }
+
+    pub(super) fn hold(&self) -> Option<&Hold> {
+        self.life.hold.as_deref()
     }
 
     pub(super) fn cell(&self) -> &Cell {
         &self.life.cell
     }
 
-    /// Sets where it starts.
-    pub(super) fn set_start(&mut self, start: Position, end_at_start: i64) {
+    /// Sets where it starts: at `start`, or where this process is already if that is further on.
+    pub(super) fn set_start(&mut self, start: Position, is_kept: bool) {
+        let written_at = None;
+        self.kept = is_kept.then_some(Kept { next_offset: start.next_offset, written_at });
+        let is_ahead = |known: &Position| !is_kept || known.next_offset > start.next_offset;
+        let known = self.hold().and_then(Hold::acknowledged).filter(is_ahead);
+        let start = known.unwrap_or(start);
         self.tracker = Tracker::new(start.next_offset);
         self.leader_epoch = start.leader_epoch;
         self.start = Some(start);
-        self.end_at_start = end_at_start;
-        self.cell().set_next_offset(start.next_offset);
-        self.cell().set_high_watermark(end_at_start);
+        self.note_position();
+    }
+
+    /// Tells the others of this process, and the status, how far it is.
+    pub(super) fn note_position(&self) {
+        self.cell().set_next_offset(self.tracker.position());
+        if let Some(hold) = self.hold() {
+            hold.set_acknowledged(self.position());
+        }
     }
 
     /// Takes a new plan for its topic. Mappings that are missing for now leave an older one in
@@ -182,26 +184,41 @@ impl Owned {
         Position { next_offset, leader_epoch }
     }
 
-    /// The position to write, if it moved since the last time.
-    pub(super) fn to_commit(&self) -> Option<Position> {
-        let position = self.position();
-        let moved = self.start.is_some() && self.committed != Some(position.next_offset);
-        moved.then_some(position)
+    /// Whether its position is what is kept.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.is_some_and(|kept| kept.next_offset == self.tracker.position())
     }
 
-    /// Whether it has mirrored everything that was there when it was assigned.
+    /// Whether its position has been kept for so long that it is to be written again.
+    pub(super) fn is_kept_for_long(&self, now: Instant) -> bool {
+        self.kept.is_some_and(|kept| kept.is_old(now))
+    }
+
+    /// Whether it has mirrored everything that was there at the start.
     pub(super) fn is_caught_up(&self) -> bool {
-        self.start.is_some() && self.tracker.position() >= self.end_at_start
+        self.start.is_some() && self.hold().is_some_and(Hold::is_caught_up)
+    }
+
+    /// How it stands, for whoever waits for the end.
+    pub(super) fn standing(&self, is_topic_refused: bool) -> Standing {
+        match self.phase {
+            // What was routed before the trouble is still written.
+            Phase::Halted if self.tracker.is_settled() || !self.life.is_current() => {
+                Standing::Stopped
+            }
+            Phase::Waiting if is_topic_refused => Standing::Stopped,
+            _ => self.cell().held_up().map_or(Standing::Flowing, Standing::HeldUp),
+        }
     }
 
     /// Begins a new life at its position; what is under way belongs to the old one.
     pub(super) fn rewind(&mut self, position: Position, generation: Generation) {
         self.life.end();
-        let (partition, cell) = (self.life.partition.clone(), Arc::clone(&self.life.cell));
-        self.life = Arc::new(Life::new(partition, generation, cell));
+        self.begin_life(generation, self.life.hold.clone());
         self.tracker = Tracker::new(position.next_offset);
         self.leader_epoch = position.leader_epoch;
         self.is_paused = false;
+        self.note_position();
     }
 
     /// Stops it where it is.

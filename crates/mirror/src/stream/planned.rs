@@ -31,6 +31,7 @@ impl Stream {
             let size =
                 |topic: &Arc<TopicPlan>| (Arc::clone(&topic.source), topic.source_partitions);
             self.subscribe(plan.topics.values().map(size).collect()).await?;
+            self.registry.retain(|topic| plan.topics.contains_key(topic));
         }
         let partitions: Vec<TopicPartition> = self.owned.keys().cloned().collect();
         for partition in partitions {

@@ -1,7 +1,7 @@
 //! What a stream does about each kind of news from its stages.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kmirror_client::TopicPartition;
@@ -14,13 +14,16 @@ use crate::error::{Error, Halt};
 use crate::flow::{Generation, Life, Produced, Skipped};
 use crate::metrics::Metric;
 use crate::policy::trouble::Reach;
-use crate::positions::{Positions, Written};
+use crate::positions::{Kept, Positions, Written};
 use crate::stage::commit::Span;
 use crate::stage::fetch::{self, Remedy};
 use crate::status::State;
 
 /// How often a stream that is to end once caught up looks at all its partitions.
 const JUDGEMENT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The longest pause after a write of positions that failed.
+const COMMIT_RETRY: Duration = Duration::from_secs(5);
 
 impl Stream {
     pub(super) fn take_produced(&mut self, produced: Produced) -> Result<(), Error> {
@@ -44,10 +47,11 @@ impl Stream {
     }
 
     fn acknowledge(&mut self, life: &Arc<Life>, spans: &[Span]) {
-        let Some(owned) = self.owned.get_mut(&life.partition) else { return };
-        if !Arc::ptr_eq(&owned.life, life) {
+        let is_its = |owned: &&mut super::Owned| Arc::ptr_eq(&owned.life, life);
+        let Some(owned) = self.owned.get_mut(&life.partition).filter(is_its) else {
+            self.departed.acknowledge(life, spans);
             return;
-        }
+        };
         let mut advanced = false;
         for span in spans {
             advanced |= owned.tracker.acknowledge(*span);
@@ -55,8 +59,8 @@ impl Stream {
         if !advanced {
             return;
         }
+        owned.note_position();
         let cell = owned.cell();
-        cell.set_next_offset(owned.tracker.position());
         if owned.phase == Phase::Flowing && cell.state() == State::Retrying {
             cell.set_state(State::Running, None);
         }
@@ -139,11 +143,11 @@ impl Stream {
         } else {
             let life = Arc::clone(&owned.life);
             owned.rewind(Position::at(from), generation);
-            owned.committed = None;
+            owned.kept = None;
             self.produce.forget(&life);
         }
         let Some(owned) = self.owned.get(partition) else { return };
-        owned.cell().set_next_offset(owned.tracker.position());
+        owned.note_position();
         self.fetch.begin(partition, Position::at(from));
     }
 
@@ -210,32 +214,32 @@ impl Stream {
         }
     }
 
-    /// Whether this stream has nothing left to do when it is to end once caught up.
-    pub(super) fn judge_settled(&mut self) {
+    /// Tells those who wait for the end how every partition stands.
+    pub(super) fn judge_if_due(&mut self) {
         let now = clock::now();
         if !self.config.until_caught_up || now < self.next_judgement {
             return;
         }
         self.next_judgement = now + JUDGEMENT_INTERVAL;
-        let refused = |partition: &TopicPartition| {
-            let plan = self.plans.borrow();
-            plan.topics.get(&partition.topic).is_some_and(|topic| topic.is_refused())
-        };
-        let settled = self.was_assigned
-            && self.owned.iter().all(|(partition, owned)| match owned.phase {
-                Phase::Done => true,
-                Phase::Halted => owned.tracker.is_settled() || !owned.life.is_current(),
-                Phase::Waiting => refused(partition),
-                // Not granted, or gone: it would hold up the end for ever.
-                Phase::Flowing => owned.is_source_troubled && owned.tracker.is_settled(),
-                Phase::Leaving | Phase::Away | Phase::Returning => false,
-            });
-        self.is_settled.store(settled, Ordering::Release);
+        let plan = Arc::clone(&self.plans.borrow());
+        let mut ready = Vec::new();
+        for (partition, owned) in &self.owned {
+            let is_refused =
+                plan.topics.get(&partition.topic).is_some_and(|topic| topic.is_refused());
+            if let Some(hold) = owned.hold() {
+                hold.set_standing(owned.standing(is_refused));
+            }
+            if owned.phase == Phase::Flowing && owned.is_caught_up() {
+                ready.push(partition.clone());
+            }
+        }
+        // Where the log ended at the start may have become known only now.
+        ready.iter().for_each(|partition| self.finish_if_caught_up(partition));
     }
 
     pub(super) fn commit_if_due(&mut self) {
         let now = clock::now();
-        if now < self.next_commit {
+        if now < self.next_commit || self.keeper.is_none() {
             return;
         }
         self.next_commit = now + self.config.commit_interval;
@@ -243,18 +247,23 @@ impl Stream {
         self.write(positions);
     }
 
+    /// What moved, and what was written long ago.
     pub(super) fn positions_to_commit(&self) -> Positions {
-        let position = |(partition, owned): (&TopicPartition, &super::Owned)| {
-            Some((partition.clone(), owned.to_commit()?))
-        };
-        let owned = self.owned.iter().filter(|(_, owned)| owned.may_commit());
-        owned.filter_map(position).collect()
+        let now = clock::now();
+        let is_due = |owned: &super::Owned| !owned.is_kept() || owned.is_kept_for_long(now);
+        self.positions(is_due)
+    }
+
+    /// The positions of the partitions that have begun and that `are_wanted`.
+    pub(super) fn positions(&self, are_wanted: impl Fn(&super::Owned) -> bool) -> Positions {
+        let wanted = |owned: &super::Owned| owned.start.is_some() && are_wanted(owned);
+        let owned = self.owned.iter().filter(|(_, owned)| wanted(owned));
+        owned.map(|(partition, owned)| (partition.clone(), owned.position())).collect()
     }
 
     /// Writes positions in the background, unless a write is under way already.
     pub(super) fn write(&mut self, positions: Positions) {
-        let keeps = self.keeper.as_ref().is_some_and(crate::positions::Keeper::keeps);
-        if positions.is_empty() || !keeps {
+        if positions.is_empty() || !self.keeps {
             return;
         }
         if let Some(keeper) = self.keeper.take() {
@@ -266,7 +275,8 @@ impl Stream {
         self.keeper = Some(written.keeper);
         for (partition, position) in &written.positions {
             if let Some(owned) = self.owned.get_mut(partition) {
-                owned.committed = Some(position.next_offset);
+                let written_at = Some(clock::now());
+                owned.kept = Some(Kept { next_offset: position.next_offset, written_at });
                 owned.cell().set_committed_offset(position.next_offset);
             }
         }
@@ -276,6 +286,8 @@ impl Stream {
                 self.counts.commits_failed.inc();
                 self.board.error("commit");
                 tracing::warn!(error, "positions not committed");
+                let soon = clock::now() + COMMIT_RETRY;
+                self.next_commit = self.next_commit.min(soon);
             }
         }
     }
@@ -285,13 +297,17 @@ impl Stream {
         Generation(self.generation)
     }
 
-    /// Forgets a partition: whatever is under way is dropped.
-    pub(super) fn drop_owned(&mut self, partition: &TopicPartition) {
-        if let Some(owned) = self.owned.remove(partition) {
-            owned.life.end();
-            self.fetch.end(partition);
-            self.produce.forget(&owned.life);
-            self.board.end(&owned.life.cell);
+    /// Gives partitions up: nothing more of them is read or sent. What is on the wire is still
+    /// acknowledged, and this stream holds them until it is.
+    pub(super) fn drop_owned(&mut self, partitions: &BTreeSet<TopicPartition>) {
+        for partition in partitions {
+            if let Some(owned) = self.owned.remove(partition) {
+                owned.life.end();
+                self.fetch.end(partition);
+                self.produce.forget(&owned.life);
+                self.board.end(&owned.life.cell);
+                self.departed.take(owned);
+            }
         }
     }
 }

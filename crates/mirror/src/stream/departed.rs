@@ -1,0 +1,42 @@
+//! Partitions that left a stream while records of theirs were on the wire: they are not read any
+//! more, and what waited was dropped, but what comes back is still acknowledged. Whoever in this
+//! process gets one of them waits for that and starts behind it, so that nothing is mirrored twice.
+//!
+//! Bound: a partition is here as long as anything of it is on the wire.
+
+use std::sync::{Arc, Weak};
+
+use kmirror_client::fetch::Position;
+
+use super::owned::Owned;
+use crate::flow::Life;
+use crate::stage::commit::{Span, Tracker};
+
+/// Those of one stream.
+#[derive(Default)]
+pub(super) struct Departed {
+    partitions: Vec<(Weak<Life>, Tracker)>,
+}
+
+impl Departed {
+    /// Takes a partition that leaves, after what waited was dropped.
+    pub(super) fn take(&mut self, owned: Owned) {
+        self.partitions.retain(|(life, _)| life.strong_count() > 0);
+        if !owned.tracker.is_settled() {
+            self.partitions.push((Arc::downgrade(&owned.life), owned.tracker));
+        }
+    }
+
+    /// Acknowledges what came back of one, if it is one of these.
+    pub(super) fn acknowledge(&mut self, life: &Arc<Life>, spans: &[Span]) {
+        let is_it = |(weak, _): &&mut (Weak<Life>, Tracker)| weak.as_ptr() == Arc::as_ptr(life);
+        let Some((_, tracker)) = self.partitions.iter_mut().find(is_it) else { return };
+        let mut advanced = false;
+        for span in spans {
+            advanced |= tracker.acknowledge(*span);
+        }
+        if let Some(hold) = life.hold.as_ref().filter(|_| advanced) {
+            hold.set_acknowledged(Position::at(tracker.position()));
+        }
+    }
+}
