@@ -13,6 +13,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use common::{Fake, Ran, kmirror};
+use kmirror_fake::{Action, ApiKey, ResponseError};
 use tempfile::TempDir;
 
 /// How often something is looked at before it counts as failed: after a minute.
@@ -353,4 +354,20 @@ fn the_demonstration_verifies_every_record_and_finds_a_lost_one() {
     let tampered = demo(&["--tamper"]);
     assert_eq!(tampered.code, 3, "{}{}", tampered.stdout, tampered.stderr);
     assert!(tampered.stderr.contains("orders-0: "), "{}", tampered.stderr);
+}
+
+#[test]
+fn positions_that_cannot_be_committed_at_the_end_fail_it_and_are_named() {
+    let pair = Pair::start("uncommitted");
+    pair.produce("other", 0..10);
+    let refusal = Action::Error(ResponseError::TopicAuthorizationFailed);
+    let _refused = pair.source.cluster.intercept(ApiKey::OffsetCommit, move |_| refusal.clone());
+    let ran = finish(pair.mirror_other(&[]).spawn().unwrap());
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("could not be committed at the end: other-0 at 10"),
+        "{}",
+        ran.stderr
+    );
+    pair.assert_mirrored("other", 10);
 }

@@ -58,7 +58,7 @@
 //!
 //! Each stream is one thread with its own connections, group membership and idempotent producer;
 //! the stages are values it turns in one loop. Nothing is shared between streams but the memory
-//! budget and the counters. The runtime of the embedder only supervises.
+//! budget, the counters and how far each partition is. The runtime of the embedder only supervises.
 
 pub mod config;
 mod control;

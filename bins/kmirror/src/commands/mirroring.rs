@@ -129,12 +129,16 @@ pub(crate) fn sum(mirrors: &Shared) -> Totals {
 fn conclude(mirrors: &Shared, reports: Vec<Result<Report, kmirror::Error>>) -> Result<(), Failure> {
     let mut halted = Vec::new();
     let mut blocked = Vec::new();
+    let mut uncommitted = Vec::new();
     let mut unfinished = 0;
     let mut aborted = false;
     for (named, outcome) in mirrors.iter().zip(reports) {
         let report = outcome.map_err(|error| failed(&named.name, error))?;
         aborted |= report.end == Ended::Aborted;
         unfinished += report.unfinished.len();
+        for (partition, offset) in report.uncommitted {
+            uncommitted.push(format!("{partition} at {offset}"));
+        }
         for (partition, halt) in report.halted {
             halted.push(format!("{partition}: {halt}"));
         }
@@ -147,6 +151,14 @@ fn conclude(mirrors: &Shared, reports: Vec<Result<Report, kmirror::Error>>) -> R
             format!("ended before the drain was complete: {unfinished} partitions unfinished");
         return Err(Failure::new(Code::Aborted, text)
             .with_help("nothing is lost; what was not committed is mirrored again next time"));
+    }
+    if !uncommitted.is_empty() {
+        let (count, positions) = (uncommitted.len(), uncommitted.join("; "));
+        let text = format!("{count} positions could not be committed at the end: {positions}");
+        return Err(Failure::new(Code::Runtime, text).with_help(
+            "nothing is lost; what is behind the last commit is mirrored again next time. The log \
+             says what the source's group coordinator answered",
+        ));
     }
     if !halted.is_empty() {
         let text = format!("{} partitions had stopped: {}", halted.len(), halted.join("; "));

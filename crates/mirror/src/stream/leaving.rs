@@ -18,6 +18,7 @@ use crate::error::{Error, chain};
 use crate::flow::Produced;
 use crate::shutdown::{Phase as Ending, Shutdown};
 use crate::stage::assign::Change;
+use crate::status::State;
 
 /// Partitions on their way out.
 pub(super) struct Leaving {
@@ -48,6 +49,9 @@ pub(crate) struct Remains {
     /// Positions that could not be written.
     pub(crate) unwritten: Vec<(TopicPartition, i64)>,
 }
+
+/// What the status says of partitions until the next assignment.
+const LOST: &str = "lost to the group, whose coordinator may be out of reach; see the log";
 
 /// Time kept from a revocation's deadline for writing the positions.
 const COMMIT_RESERVE: Duration = Duration::from_secs(5);
@@ -114,7 +118,7 @@ impl Stream {
                 return false;
             }
         }
-        self.drop_owned(&leaving.partitions);
+        self.give_up(&leaving.partitions).iter().for_each(|cell| self.board.end(cell));
         if let Some(hand_back) = leaving.hand_back.take() {
             hand_back.done();
         }
@@ -134,7 +138,10 @@ impl Stream {
         for leaving in &mut self.leavings {
             leaving.partitions.retain(|partition| !partitions.contains(partition));
         }
-        self.drop_owned(partitions);
+        for cell in self.give_up(partitions) {
+            cell.set_state(State::Retrying, Some(LOST.to_owned()));
+            self.lost.push(cell);
+        }
     }
 
     /// Finishes what was fetched, writes the positions and leaves the group. Past the configured
@@ -155,14 +162,15 @@ impl Stream {
             () = shutdown.reached(Ending::Aborting) => true,
             () = self.flush(deadline, &mut draining) => false,
         };
-        let mut remains = self.remains();
         if !aborted {
             tokio::select! { biased;
                 () = shutdown.reached(Ending::Aborting) => {}
                 () = self.write_last(deadline) => {}
             }
-            remains.unwritten = self.unwritten();
-            remains.unwritten.append(&mut draining.lost);
+        }
+        let mut remains = self.remains();
+        remains.unwritten.append(&mut draining.lost);
+        if !aborted {
             drop(draining.hand_backs);
             self.assign.leave().await;
         }
@@ -231,8 +239,7 @@ impl Stream {
         }
     }
 
-    /// What was fetched and not acknowledged, apart from what a refusal stopped: that is reported
-    /// as such.
+    /// What is left now. What a refusal stopped is not: it is reported as such.
     pub(super) fn remains(&self) -> Remains {
         let is_stopped =
             |owned: &super::Owned| owned.phase == Phase::Halted && !owned.life.is_current();
@@ -241,7 +248,7 @@ impl Stream {
             (from < to && !is_stopped(owned)).then(|| (partition.clone(), from..to))
         };
         let unfinished = self.owned.iter().filter_map(range).collect();
-        Remains { unfinished, unwritten: Vec::new() }
+        Remains { unfinished, unwritten: self.unwritten() }
     }
 
     /// Positions that are not kept, though positions are kept.

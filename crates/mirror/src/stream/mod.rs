@@ -1,5 +1,5 @@
 //! One stream: a thread's worth of mirroring. It wires the stages and shares nothing with other
-//! streams but the memory budget and the board. One loop, one turn per event; every decision is
+//! streams but the memory budget, the board and the registry of what is acknowledged. One loop, one turn per event; every decision is
 //! taken here, every leaf is in a stage.
 //!
 //! Always true:
@@ -42,7 +42,7 @@ use crate::stage::assign::{Assign, Change};
 use crate::stage::fetch::{Fetch, News};
 use crate::stage::produce::Produce;
 use crate::stage::route::{Router, Stretch};
-use crate::status::{Board, State};
+use crate::status::{Board, Cell, State};
 use departed::Departed;
 use leaving::Leaving;
 pub(crate) use leaving::Remains;
@@ -86,6 +86,8 @@ pub(crate) struct Stream {
     keeps: bool,
     owned: BTreeMap<TopicPartition, Owned>,
     departed: Departed,
+    /// What the status still shows of partitions that were lost since the last assignment.
+    lost: Vec<Arc<Cell>>,
     registry: Arc<Registry>,
     releases: watch::Receiver<()>,
     /// Something is owned that something is still under way of in this process.
@@ -175,6 +177,7 @@ impl Stream {
             keeper: Some(parts.keeper),
             owned: BTreeMap::new(),
             departed: Departed::default(),
+            lost: Vec::new(),
             releases: parts.registry.releases(),
             registry: parts.registry,
             waits_for_release: false,
@@ -277,6 +280,7 @@ impl Stream {
     }
 
     fn add(&mut self, partitions: &[TopicPartition]) {
+        self.lost.drain(..).for_each(|cell| self.board.end(&cell));
         for partition in partitions {
             let cell = self.board.begin(partition, self.index);
             let generation = self.next_generation();

@@ -17,7 +17,7 @@ use crate::policy::trouble::Reach;
 use crate::positions::{Kept, Positions, Written};
 use crate::stage::commit::Span;
 use crate::stage::fetch::{self, Remedy};
-use crate::status::State;
+use crate::status::{Cell, State};
 
 /// How often a stream that is to end once caught up looks at all its partitions.
 const JUDGEMENT_INTERVAL: Duration = Duration::from_millis(50);
@@ -298,16 +298,18 @@ impl Stream {
     }
 
     /// Gives partitions up: nothing more of them is read or sent. What is on the wire is still
-    /// acknowledged, and this stream holds them until it is.
-    pub(super) fn drop_owned(&mut self, partitions: &BTreeSet<TopicPartition>) {
+    /// acknowledged, and this stream holds them until it is. Their cells are still on the board.
+    pub(super) fn give_up(&mut self, partitions: &BTreeSet<TopicPartition>) -> Vec<Arc<Cell>> {
+        let mut cells = Vec::new();
         for partition in partitions {
             if let Some(owned) = self.owned.remove(partition) {
                 owned.life.end();
                 self.fetch.end(partition);
                 self.produce.forget(&owned.life);
-                self.board.end(&owned.life.cell);
+                cells.push(Arc::clone(&owned.life.cell));
                 self.departed.take(owned);
             }
         }
+        cells
     }
 }
