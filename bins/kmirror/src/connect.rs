@@ -106,6 +106,10 @@ pub(crate) fn apply(config: Config, key: &str, value: &str) -> Config {
         "request.timeout.ms" => config.with_request_timeout(milliseconds(value)),
         "metadata.max.age.ms" => config.with_metadata_age_max(milliseconds(value)),
         "socket.connection.setup.timeout.ms" => config.with_connect_timeout(milliseconds(value)),
+        "connections.max.idle.ms" => config.with_idle_max(match milliseconds(value) {
+            Duration::ZERO => Duration::MAX,
+            idle => idle,
+        }),
         "retry.backoff.ms" => config.with_backoff(milliseconds(value), max),
         "reconnect.backoff.max.ms" => config.with_backoff(initial, milliseconds(value)),
         _ => config,

@@ -31,6 +31,9 @@ pub struct Config {
     /// How long the dial may take, and each answer of the handshake
     /// (`socket.connection.setup.timeout.ms`).
     pub connect_timeout: Duration,
+    /// How long a connection may be without a request before it is closed
+    /// (`connections.max.idle.ms`).
+    pub idle_max: Duration,
     /// How old the metadata may become (`metadata.max.age.ms`).
     pub metadata_age_max: Duration,
     /// The first wait after a failure (`retry.backoff.ms`).
@@ -67,6 +70,7 @@ impl Config {
             client_id: "kmirror".into(),
             request_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
+            idle_max: Duration::from_secs(540),
             metadata_age_max: Duration::from_secs(300),
             backoff_initial: Duration::from_millis(100),
             backoff_max: Duration::from_secs(1),
@@ -94,6 +98,13 @@ impl Config {
     #[must_use]
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets how long a connection may be without a request.
+    #[must_use]
+    pub fn with_idle_max(mut self, idle: Duration) -> Self {
+        self.idle_max = idle;
         self
     }
 
@@ -132,6 +143,7 @@ impl Config {
             client_id: Arc::clone(&self.client_id),
             connect_timeout: self.connect_timeout,
             frame_bytes_max: self.frame_bytes_max,
+            idle_max: self.idle_max,
             connector: Arc::clone(&self.connector),
             round_trip: RoundTrip::default(),
         }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 
-use super::{Duplex, Shared, frame};
+use super::{Duplex, Options, Shared, frame};
 use crate::clock;
 use crate::task::{self, Task};
 
@@ -14,13 +15,14 @@ use crate::task::{self, Task};
 const READ_BUFFER_BYTES: usize = 8 * 1024;
 
 /// Starts moving bytes. The task ends when the stream does, or when the connection is closed.
-pub(super) fn start(duplex: Duplex, shared: Arc<Shared>, frame_bytes_max: usize) -> Task<()> {
+pub(super) fn start(duplex: Duplex, shared: Arc<Shared>, options: &Options) -> Task<()> {
+    let (frame_bytes_max, idle_max) = (options.frame_bytes_max, options.idle_max);
     task::spawn("connection", async move {
         let Duplex { read, write } = duplex;
         let reason = tokio::select! {
             reason = read_all(read, &shared, frame_bytes_max) => reason,
             reason = write_all(write, &shared) => reason,
-            reason = watch_deadlines(&shared) => reason,
+            reason = watch_deadlines(&shared, idle_max) => reason,
             () = shared.closing.notified() => "it was closed here".to_owned(),
         };
         shared.close(&reason);
@@ -85,14 +87,21 @@ async fn write_all(
 }
 
 /// Ends when an answer is overdue; also one that nobody waits for any more, because all answers
-/// behind it are stuck as well.
-async fn watch_deadlines(shared: &Shared) -> String {
+/// behind it are stuck as well. Ends too when nobody has asked anything for long.
+async fn watch_deadlines(shared: &Shared, idle_max: Duration) -> String {
     loop {
         let deadline = shared.lock().next_deadline();
         match deadline {
             Some(at) if at <= clock::now() => return "a request was not answered in time".into(),
             Some(at) => tokio::time::sleep_until(at).await,
-            None => shared.awaiting.notified().await,
+            None => tokio::select! {
+                () = shared.awaiting.notified() => {}
+                () = clock::sleep(idle_max) => {
+                    if shared.lock().close_if_idle() {
+                        return "it was idle".to_owned();
+                    }
+                }
+            },
         }
     }
 }

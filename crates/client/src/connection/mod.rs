@@ -51,6 +51,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// The largest frame taken from a broker, in bytes.
     pub frame_bytes_max: usize,
+    /// How long it may be without a request before it is closed.
+    pub idle_max: Duration,
     /// How it is dialled.
     pub connector: Arc<dyn Connector>,
     /// Where it is kept how far the broker is; the connections to one broker share it.
@@ -119,7 +121,7 @@ impl Connection {
             garbled: AtomicBool::new(false),
             buffers: OnceLock::new(),
         });
-        let driver = driver::start(duplex, Arc::clone(&shared), options.frame_bytes_max);
+        let driver = driver::start(duplex, Arc::clone(&shared), options);
         let versions = handshake::run(&shared, options.connect_timeout).await?;
         Ok(Self { inner: Arc::new(Inner { shared, versions, _driver: driver }) })
     }

@@ -150,6 +150,12 @@ impl<W> State<W> {
         written.chain(queued).collect()
     }
 
+    /// Takes no more requests, unless there is one. Whether it does so.
+    pub(super) fn close_if_idle(&mut self) -> bool {
+        self.is_closed |= self.queued.is_empty() && self.written.is_empty();
+        self.is_closed
+    }
+
     /// Whether the connection has been closed.
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed

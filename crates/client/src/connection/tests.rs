@@ -27,12 +27,15 @@ impl Connector for OnePipe {
     }
 }
 
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
 fn pipe() -> (Options, DuplexStream) {
     let (near, far) = tokio::io::duplex(1 << 16);
     let options = Options {
         client_id: "test".into(),
         connect_timeout: Duration::from_secs(5),
         frame_bytes_max: 1 << 20,
+        idle_max: IDLE_MAX,
         connector: Arc::new(OnePipe(StdMutex::new(Some(near)))),
         round_trip: RoundTrip::default(),
     };
@@ -214,4 +217,21 @@ async fn a_listener_that_says_nothing_is_told_from_one_that_is_not_there() {
     assert!(matches!(error, Error::Connect { .. }), "{error}");
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.contains("said nothing in 5s"), "{cause}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_closed_when_nothing_was_asked_for_long_and_not_while_an_answer_is_due() {
+    let (connection, mut far) = open().await;
+    clock::sleep(IDLE_MAX / 2).await;
+    let slow = metadata(&connection, IDLE_MAX * 4);
+    let (_, _, id) = read_request(&mut far).await;
+    clock::sleep(IDLE_MAX * 3).await;
+    write_answer(&mut far, id, &answer(1)).await;
+    assert_eq!(slow.await.unwrap(), answer(1));
+    assert!(!connection.is_closed());
+    let mut rest = Vec::new();
+    far.read_to_end(&mut rest).await.unwrap();
+    assert!(connection.is_closed());
+    let late = metadata(&connection, Duration::from_secs(5)).await.unwrap_err();
+    assert_eq!(late.fate(), Fate::NotWritten);
 }

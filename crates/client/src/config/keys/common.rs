@@ -44,6 +44,12 @@ pub(super) const KEYS: &[Key] = &[
         "10000",
         "How long to wait for a connection to be established.",
     ),
+    Key::honoured(
+        "connections.max.idle.ms",
+        Kind::Integer(-1),
+        "540000",
+        "How long a connection may be without a request before it is closed; -1: for ever.",
+    ),
     Key::refused(
         "security.protocol",
         &["plaintext"],
@@ -81,7 +87,6 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Milliseconds(0),
         "the bootstrap servers are asked again as soon as no known broker answers",
     ),
-    Key::ignored("connections.max.idle.ms", Kind::Integer(-1), "connections in use are kept open"),
     Key::ignored("send.buffer.bytes", Kind::Integer(-1), DEFAULT_BUFFER),
     Key::ignored("receive.buffer.bytes", Kind::Integer(-1), DEFAULT_BUFFER),
     Key::ignored(
