@@ -14,6 +14,7 @@ use super::digest::{Aborted, Digest, digest};
 use super::event::{Event, Fetched, Trouble};
 use super::identity::Found;
 use super::partition::{Ends, Phase};
+use super::standing::Why;
 use super::state::{State, final_trouble};
 
 /// The largest batch that is asked for. Kafka's own limit for a whole request is as much.
@@ -103,12 +104,14 @@ impl State {
             ErrorCode::OFFSET_NOT_AVAILABLE => {
                 let at = entry.back_off(now);
                 self.remind(at, &name);
+                self.stand(now, &name, Why::Refused(answer.code));
             }
             code => match final_trouble(code) {
                 Some(kind) => self.stop(&name, kind),
                 None => {
                     let at = entry.back_off(now);
                     self.remind(at, &name);
+                    self.stand(now, &name, Why::Refused(code));
                     self.wants_metadata = true;
                 }
             },
@@ -151,6 +154,7 @@ impl State {
             return;
         }
         entry.advance(read.next_offset, read.leader_epoch);
+        entry.go_on(&name);
         entry.identity.read(read.last);
         let has_news = entry.ends.replace(ends) != Some(ends);
         if !has_moved && !has_news {

@@ -6,6 +6,7 @@
 //! who waits for memory holds any.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use super::config::Config;
 use super::ends;
 use super::epochs::{self, Proven};
 use super::partition::{Leader, Seen};
-use super::state::Claim;
+use super::state::{Claim, State};
 use super::{Shared, wire};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -230,8 +231,8 @@ impl Driver {
         let (connection, lease, version) = match ready {
             Ok(ready) => ready,
             Err(error) => {
-                tracing::debug!(broker = broker.0, error = %error, "broker not reached");
                 state.handle_failure(now, broker);
+                say_failure(&mut state, now, broker, &error);
                 return;
             }
         };
@@ -266,18 +267,19 @@ impl Driver {
         outcome: Result<(i16, Bytes), ClientError>,
     ) {
         let mut state = self.shared.lock();
-        let answer = match outcome {
-            Ok((version, body)) => {
-                state.links.get(&broker).and_then(|link| wire::decode(version, body, &link.session))
+        let answer = outcome.map(|(version, body)| {
+            state.links.get(&broker).and_then(|link| wire::decode(version, body, &link.session))
+        });
+        let answer = match answer {
+            Ok(Some(answer)) => answer,
+            Ok(None) => {
+                state.handle_lost(now, broker);
+                return say_failure(&mut state, now, broker, &"the answer cannot be read");
             }
             Err(error) => {
-                tracing::debug!(broker = broker.0, error = %error, "fetch lost");
-                None
+                state.handle_lost(now, broker);
+                return say_failure(&mut state, now, broker, &error);
             }
-        };
-        let Some(answer) = answer else {
-            state.handle_lost(now, broker);
-            return;
         };
         let bytes = answer.bytes();
         if bytes <= lease.bytes() {
@@ -347,6 +349,18 @@ impl Driver {
             }
             Event::Refreshed
         }));
+    }
+}
+
+/// Tells an operator if a broker cannot be fetched from for long, otherwise whoever looks closely.
+fn say_failure(state: &mut State, now: Instant, broker: BrokerId, error: &dyn fmt::Display) {
+    let broker_id = broker.0;
+    match state.say_failing(now, broker) {
+        Some(time) => tracing::warn!(
+            broker = broker_id, seconds = time.as_secs(), error = %error,
+            "broker cannot be fetched from: its partitions stand still"
+        ),
+        None => tracing::debug!(broker = broker_id, error = %error, "fetch lost"),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::name::TopicPartition;
 use super::config::Config;
 use super::partition::Partition;
 use super::session::{Plan, Session, Want};
+use super::standing::{Standing, Why};
 use super::window::{self, Window};
 
 /// What a version of Fetch can say.
@@ -59,13 +60,15 @@ pub(super) struct Link {
     pub(super) window: Window,
     /// How far away it is; nothing until that is known.
     pub(super) round_trip: Duration,
-    asked_at: Option<Instant>,
+    pub(super) asked_at: Option<Instant>,
     uses_ids: bool,
     pub(super) is_busy: bool,
     /// Bytes of its answers that wait to be taken.
     pub(super) waiting_bytes: usize,
     pub(super) muted_until: Option<Instant>,
     pub(super) backoff: Backoff,
+    /// Since when it cannot be fetched from.
+    pub(super) standing: Option<Standing>,
     /// Which partition a request without a session names first.
     turn: usize,
 }
@@ -91,6 +94,7 @@ impl Link {
             waiting_bytes: 0,
             muted_until: None,
             backoff: Backoff::new(initial, max),
+            standing: None,
             turn: 0,
         }
     }
@@ -122,6 +126,11 @@ impl Link {
     pub(super) fn stir_all(&mut self) -> impl Iterator<Item = &TopicPartition> {
         self.stirred.extend(self.members.iter().cloned());
         self.members.iter()
+    }
+
+    /// It cannot be fetched from, since `since` at least.
+    pub(super) fn stand(&mut self, since: Instant) {
+        self.standing.get_or_insert(Standing::new(since, Why::Unreached));
     }
 
     pub(super) fn has_members(&self) -> bool {

@@ -15,6 +15,7 @@ use crate::name::{BrokerId, TopicPartition};
 use super::event::Position;
 use super::identity::Identity;
 use super::session::Want;
+use super::standing::Standing;
 use super::state::Claim;
 
 /// What the metadata say of a partition.
@@ -72,6 +73,8 @@ pub(super) struct Partition {
     pub(super) leader: Option<Leader>,
     pub(super) missing_since: Option<Instant>,
     pub(super) retry_at: Option<Instant>,
+    /// Since when it is not read, and why.
+    pub(super) standing: Option<Standing>,
     pub(super) backoff: Backoff,
     /// How often the bytes at the position were no batch.
     pub(super) corrupt: u32,
@@ -101,6 +104,7 @@ impl Partition {
             leader: None,
             missing_since: None,
             retry_at: None,
+            standing: None,
             backoff,
             corrupt: 0,
             disputed: 0,

@@ -30,6 +30,7 @@ use super::identity::Identity;
 use super::link::{Link, Style};
 use super::partition::{Leader, Partition, Phase, Seen};
 use super::session::Plan;
+use super::standing::Why;
 use super::window;
 
 /// The state of one fetcher.
@@ -40,7 +41,7 @@ pub(super) struct State {
     pub(super) partitions: BTreeMap<TopicPartition, Partition>,
     pub(super) links: BTreeMap<BrokerId, Link>,
     next_generation: u64,
-    timers: BTreeSet<(Instant, TopicPartition)>,
+    pub(super) timers: BTreeSet<(Instant, TopicPartition)>,
     /// Partitions with a question to be asked, and some that have none any more.
     attention: BTreeSet<TopicPartition>,
     /// Partitions that have no leader, and are not stopped.
@@ -213,6 +214,12 @@ impl State {
             self.timers.insert((since + self.config.missing_after, name.clone()));
         }
         self.attention.insert(name.clone());
+        match (seen.leader, entry.standing) {
+            (None, _) if seen.exists => self.stand(now, name, Why::Leaderless),
+            (None, _) => self.stand(now, name, Why::Missing),
+            (Some(_), Some(standing)) if standing.is_without_leader() => entry.go_on(name),
+            (Some(_), _) => {}
+        }
         self.move_to(name, old, seen.leader);
     }
 
@@ -252,6 +259,7 @@ impl State {
             Some(_) | None => {
                 entry.phase = Phase::Fetching;
                 entry.backoff.reset();
+                entry.go_on(&claim.partition);
             }
         }
     }
@@ -269,6 +277,7 @@ impl State {
         entry.phase = Phase::Unproven;
         let at = entry.back_off(now);
         self.remind(at, &claim.partition);
+        self.stand(now, &claim.partition, code.map_or(Why::Unanswered, Why::Refused));
         self.wants_metadata = true;
     }
 
@@ -306,9 +315,14 @@ impl State {
                 entry.disputed += u32::from(found.is_some());
                 entry.phase = if found.is_some() { Phase::Fetching } else { Phase::Outside };
                 let at = entry.back_off(now);
+                if found.is_some() {
+                    entry.go_on(name);
+                } else {
+                    // Perhaps it leads no longer.
+                    self.wants_metadata = true;
+                    self.stand(now, name, Why::Unanswered);
+                }
                 self.remind(at, name);
-                // One that does not say may lead no longer.
-                self.wants_metadata |= found.is_none();
             }
         }
     }
@@ -320,6 +334,7 @@ impl State {
                 self.timers.insert((at, name));
                 return;
             }
+            self.say_standing(now, &name);
             let after = self.config.missing_after;
             let Some(entry) = self.partitions.get(&name) else { continue };
             let is_missing = entry.missing_since.is_some_and(|since| since + after <= now);
@@ -333,6 +348,7 @@ impl State {
     pub(super) fn handle_lost(&mut self, now: Instant, broker: BrokerId) {
         if let Some(link) = self.links.get_mut(&broker) {
             link.window.lost();
+            link.stand(link.asked_at.unwrap_or(now));
         }
         self.handle_failure(now, broker);
     }
@@ -343,6 +359,7 @@ impl State {
         let Some(link) = self.links.get_mut(&broker) else { return };
         link.is_busy = false;
         link.session.reset();
+        link.stand(now);
         link.muted_until = Some(now + link.backoff.next_delay());
         for name in link.stir_all() {
             if let Some(entry) = self.partitions.get_mut(name) {
@@ -551,6 +568,9 @@ impl State {
         if let Some(link) = self.links.get_mut(&broker) {
             link.is_busy = false;
             link.backoff.reset();
+            if link.standing.take().is_some_and(|standing| standing.is_said()) {
+                tracing::info!(broker = broker.0, "broker can be fetched from again");
+            }
             let pause = throttle.min(THROTTLE_MAX);
             link.muted_until = (!pause.is_zero()).then(|| now + pause);
         }

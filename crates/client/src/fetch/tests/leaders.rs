@@ -1,5 +1,7 @@
 //! What leaders that move, lag or are no longer leaders say, in virtual time.
 
+use std::time::Duration;
+
 use crate::error_code::ErrorCode;
 use crate::fetch::config::Config;
 use crate::fetch::event::{Position, Trouble};
@@ -152,7 +154,77 @@ fn after_an_answer_that_did_not_come_less_is_asked_for() {
         asked.push(bytes);
         world.state.plan(world.now, broker, bytes, super::answers::STYLE).expect("wanted");
         world.state.handle_lost(world.now, broker);
-        world.pass(std::time::Duration::from_secs(5));
+        world.pass(Duration::from_secs(5));
     }
     assert_eq!(asked, [200_000, 100_000, 65_536, 65_536]);
+}
+
+#[test]
+fn a_partition_that_stands_still_for_seconds_is_told_of_once() {
+    type Trouble = fn(&mut World);
+    let troubles: [(&str, Trouble); 4] = [
+        ("without a leader", |world| {
+            let seen = crate::fetch::partition::Seen { leader: None, ..led_by(BROKER, 5) };
+            world.state.handle_seen(world.now, &name(0), seen);
+        }),
+        ("refused", |world| {
+            world.plan(BROKER).expect("due");
+            let code = ErrorCode::KAFKA_STORAGE_ERROR;
+            world.answer(BROKER, vec![of(0, code, Vec::new().into())]);
+        }),
+        ("not proven", |world| {
+            let claim = proving(world);
+            world.state.handle_unproven(world.now, &claim, None);
+        }),
+        ("not measured", |world| {
+            world.plan(BROKER).expect("due");
+            let code = ErrorCode::OFFSET_OUT_OF_RANGE;
+            world.answer(BROKER, vec![of(0, code, Vec::new().into())]);
+            let measured = world.state.poll_measure(world.now).expect("measured");
+            world.state.handle_ends(world.now, &measured, None);
+        }),
+    ];
+    for (what, trouble) in troubles {
+        let mut world = World::new(Config::default());
+        trouble(&mut world);
+        let is_said =
+            |world: &World| world.state.partitions[&name(0)].standing.expect("stands").is_said();
+        world.pass(Duration::from_secs(4));
+        assert!(!is_said(&world), "{what}");
+        assert!(world.state.poll_wake(world.now).is_some(), "{what}: there is a timer");
+        world.pass(Duration::from_secs(1));
+        assert!(is_said(&world), "{what}");
+        assert!(!world.state.say_standing(world.now + Duration::from_secs(60), &name(0)));
+    }
+}
+
+#[test]
+fn a_partition_that_is_read_stands_no_longer() {
+    let mut world = World::new(Config::default());
+    world.plan(BROKER).expect("due");
+    let code = ErrorCode::KAFKA_STORAGE_ERROR;
+    world.answer(BROKER, vec![of(0, code, Vec::new().into())]);
+    world.pass(Duration::from_secs(2));
+    world.plan(BROKER).expect("due");
+    world.answer(BROKER, vec![of(0, ErrorCode::NONE, Stored::plain(0).with(&["a"]))]);
+    assert!(world.state.partitions[&name(0)].standing.is_none());
+}
+
+#[test]
+fn a_broker_that_cannot_be_fetched_from_is_told_of_once_until_it_can() {
+    let mut world = World::new(Config::default());
+    for (passed, is_said) in [(0, false), (3, false), (3, true), (3, false)] {
+        world.pass(Duration::from_secs(passed));
+        world.plan(BROKER).expect("due");
+        world.state.handle_failure(world.now, BROKER);
+        assert_eq!(world.state.say_failing(world.now, BROKER).is_some(), is_said);
+    }
+    world.pass(Duration::from_secs(2));
+    world.plan(BROKER).expect("due");
+    world.answer(BROKER, vec![]);
+    world.plan(BROKER).expect("due");
+    // The time that an answer was waited for counts.
+    world.pass(Duration::from_secs(30));
+    world.state.handle_lost(world.now, BROKER);
+    assert!(world.state.say_failing(world.now, BROKER).is_some());
 }
