@@ -15,7 +15,7 @@ use crate::fetch::answer::{Answer, PartitionAnswer};
 use crate::fetch::config::Config;
 use crate::fetch::event::{Event, Position};
 use crate::fetch::link::Style;
-use crate::fetch::partition::{Ends, Leader, Phase, Seen};
+use crate::fetch::partition::{Ends, Leader, Partition, Phase, Seen};
 use crate::fetch::session::{Plan, Want};
 use crate::fetch::state::{Claim, State};
 use crate::fetch::{window, wire};
@@ -34,6 +34,8 @@ struct World {
     sessions: BTreeMap<BrokerId, BTreeMap<TopicPartition, Want>>,
     /// Leaders that were asked whether they have what was read, and have not answered.
     claims: Vec<Claim>,
+    /// The same of those that were asked for the ends of their logs.
+    measures: Vec<Claim>,
 }
 
 fn name(partition: i32) -> TopicPartition {
@@ -72,6 +74,7 @@ impl World {
             budget: Budget::new(usize::MAX),
             sessions: BTreeMap::new(),
             claims: Vec::new(),
+            measures: Vec::new(),
         }
     }
 
@@ -270,7 +273,8 @@ impl World {
         let now = self.now;
         match step {
             Step::Assign { partition, broker, epoch } => {
-                self.assign(partition, led_by(BROKERS[broker], epoch));
+                let seen = led_by(BROKERS[broker], epoch);
+                self.assign(partition, Seen { topic_id: id_of(partition), ..seen });
             }
             Step::Remove(partition) => drop(self.state.remove(&name(partition))),
             Step::Pause(partition, on) => self.state.set_paused(&name(partition), on),
@@ -285,6 +289,7 @@ impl World {
                 leaders.insert(name(partition), leader);
                 self.state.handle_view(now, |found| Seen {
                     leader: leaders[found],
+                    topic_id: id_of(found.partition),
                     ..led_by(BROKERS[0], 0)
                 });
             }
@@ -324,12 +329,16 @@ impl World {
                 _ => self.state.handle_unproven(self.now, claim, None),
             }
         }
+        for (number, claim) in std::mem::take(&mut self.measures).iter().enumerate() {
+            let ends = (number % 2 == 0).then_some((0, 50));
+            self.state.handle_ends(self.now, claim, ends);
+        }
         self.state.handle_time(self.now);
         while let Some(proof) = self.state.poll_proof(self.now) {
             self.claims.extend(proof.partitions);
         }
         while let Some(measured) = self.state.poll_measure(self.now) {
-            self.state.handle_ends(self.now, &measured, Some((0, 50)));
+            self.measures.push(measured);
         }
         self.state.metadata_asked();
         let mut entries = self.state.partitions.values();
@@ -340,6 +349,42 @@ impl World {
     }
 }
 
+impl World {
+    /// Whether something goes on by which a partition is read, or will be without our being told.
+    fn has_prospects(&self, name: &TopicPartition, entry: &Partition) -> bool {
+        // Without one the metadata are asked for.
+        let Some(leader) = entry.leader else { return true };
+        let is_reminded = entry.retry_at.is_some_and(|retry| {
+            self.state.timers.iter().any(|(at, of)| of == name && *at > self.now && *at <= retry)
+        });
+        let link = self.state.links.get(&leader.broker);
+        let is_asked = |claims: &[Claim]| {
+            claims.iter().any(|claim| {
+                claim.partition == *name
+                    && claim.generation == entry.generation
+                    && claim.leader == leader
+            })
+        };
+        match entry.phase {
+            Phase::Stopped => true,
+            Phase::Unproven | Phase::Outside => is_reminded,
+            Phase::Proving => is_asked(&self.claims),
+            Phase::Measuring => is_asked(&self.measures),
+            Phase::Fetching => {
+                let is_on_the_way = link.is_some_and(|link| {
+                    link.is_busy || link.muted_until.is_some_and(|at| at > self.now)
+                });
+                entry.is_paused || is_reminded || is_on_the_way
+            }
+        }
+    }
+}
+
+/// Every other topic has no id.
+fn id_of(partition: i32) -> Option<Uuid> {
+    (partition % 2 == 0).then_some(Uuid::from_u128(1))
+}
+
 /// What a broker is told: nothing of assignments.
 fn on_the_wire(wants: &BTreeMap<TopicPartition, Want>) -> Vec<(i32, Want)> {
     let wants = wants.iter();
@@ -348,7 +393,8 @@ fn on_the_wire(wants: &BTreeMap<TopicPartition, Want>) -> Vec<(i32, Want)> {
 
 proptest! {
     /// Whatever happens: after each request a broker that hears only the changes fetches exactly
-    /// what going through all partitions would have asked it for.
+    /// what going through all partitions would have asked it for; and no partition is ever without
+    /// a fetch, a question, a timer or a trouble.
     #[test]
     fn a_broker_that_hears_only_changes_fetches_what_is_wanted(steps in steps()) {
         let config = Config { partition_bytes_max: 1000, ..Config::default() };
@@ -379,6 +425,9 @@ proptest! {
                     !link.is_busy && link.muted_until.is_none_or(|at| at <= world.now)
                 });
                 prop_assert!(!is_free || !is_wanted(&world, broker), "nobody is left out");
+            }
+            for (name, entry) in &world.state.partitions {
+                prop_assert!(world.has_prospects(name, entry), "{name}: {entry:?}");
             }
         }
     }
