@@ -57,18 +57,21 @@ impl State {
         answer: Answer,
         mut lease: Lease,
     ) {
-        self.answered(now, broker, answer.throttle);
-        let bytes = answer.bytes();
         let Some(link) = self.links.get_mut(&broker) else { return };
-        if let Err(code) = answer.code.check() {
-            link.session.reset();
-            if !is_about_session(code) {
-                link.muted_until = Some(now + link.backoff.next_delay());
-                self.wants_metadata = true;
-            }
+        if let Err(code) = answer.code.check()
+            && !(is_about_session(code) && link.session.goes_on())
+        {
+            self.handle_failure(now, broker);
+            self.say_failure(now, broker, &code);
             return;
         }
-        link.answered(now, bytes);
+        self.answered(now, broker, answer.throttle);
+        let Some(link) = self.links.get_mut(&broker) else { return };
+        if answer.code != ErrorCode::NONE {
+            link.session.reset();
+            return;
+        }
+        link.answered(now, answer.bytes());
         link.session.answered(answer.session_id);
         for partition in answer.partitions {
             let share = lease.split(partition.records.len());
@@ -219,7 +222,7 @@ fn lease_of(read: &Digest, mut lease: Lease, pins: &Arc<Pins>) -> Lease {
     lease
 }
 
-/// Codes after which a new session puts everything right.
+/// Codes after which a new session puts everything right, unless that is what they answer to.
 fn is_about_session(code: ErrorCode) -> bool {
     /// The session was begun with names and goes on with ids, or the other way about (KIP-516).
     const FETCH_SESSION_TOPIC_ID_ERROR: ErrorCode = ErrorCode(106);

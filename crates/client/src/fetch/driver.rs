@@ -6,7 +6,6 @@
 //! who waits for memory holds any.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,7 +24,7 @@ use crate::client::Client;
 use crate::clock;
 use crate::cluster::{Topic, View};
 use crate::connection::Connection;
-use crate::error::Error as ClientError;
+use crate::error::{Error as ClientError, Fate};
 use crate::error_code::ErrorCode;
 use crate::name::{BrokerId, TopicPartition};
 
@@ -34,7 +33,7 @@ use super::config::Config;
 use super::ends;
 use super::epochs::{self, Proven};
 use super::partition::{Leader, Seen};
-use super::state::{Claim, State};
+use super::state::Claim;
 use super::{Shared, wire};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -232,7 +231,7 @@ impl Driver {
             Ok(ready) => ready,
             Err(error) => {
                 state.handle_failure(now, broker);
-                say_failure(&mut state, now, broker, &error);
+                state.say_failure(now, broker, &error);
                 return;
             }
         };
@@ -274,11 +273,17 @@ impl Driver {
             Ok(Some(answer)) => answer,
             Ok(None) => {
                 state.handle_lost(now, broker);
-                return say_failure(&mut state, now, broker, &"the answer cannot be read");
+                state.say_failure(now, broker, &"the answer cannot be read");
+                return;
             }
             Err(error) => {
-                state.handle_lost(now, broker);
-                return say_failure(&mut state, now, broker, &error);
+                // What was never written did not take too long.
+                match error.fate() {
+                    Fate::Unknown => state.handle_lost(now, broker),
+                    Fate::NotWritten => state.handle_failure(now, broker),
+                }
+                state.say_failure(now, broker, &error);
+                return;
             }
         };
         let bytes = answer.bytes();
@@ -349,18 +354,6 @@ impl Driver {
             }
             Event::Refreshed
         }));
-    }
-}
-
-/// Tells an operator if a broker cannot be fetched from for long, otherwise whoever looks closely.
-fn say_failure(state: &mut State, now: Instant, broker: BrokerId, error: &dyn fmt::Display) {
-    let broker_id = broker.0;
-    match state.say_failing(now, broker) {
-        Some(time) => tracing::warn!(
-            broker = broker_id, seconds = time.as_secs(), error = %error,
-            "broker cannot be fetched from: its partitions stand still"
-        ),
-        None => tracing::debug!(broker = broker_id, error = %error, "fetch lost"),
     }
 }
 

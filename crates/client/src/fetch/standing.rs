@@ -108,8 +108,24 @@ impl State {
         true
     }
 
-    /// For how long a broker could not be fetched from, if that is to be said now.
-    pub(super) fn say_failing(&mut self, now: Instant, broker: BrokerId) -> Option<Duration> {
-        self.links.get_mut(&broker)?.standing.as_mut()?.say(now)
+    /// A broker cannot be fetched from: an operator hears of it if that lasts, otherwise whoever
+    /// looks closely. Whether the operator does.
+    pub(super) fn say_failure(
+        &mut self,
+        now: Instant,
+        broker: BrokerId,
+        error: &dyn fmt::Display,
+    ) -> bool {
+        let standing = self.links.get_mut(&broker).and_then(|link| link.standing.as_mut());
+        let time = standing.and_then(|standing| standing.say(now));
+        let broker = broker.0;
+        match time {
+            Some(time) => tracing::warn!(
+                broker, seconds = time.as_secs(), error = %error,
+                "broker cannot be fetched from, its partitions stand still"
+            ),
+            None => tracing::debug!(broker, error = %error, "fetch lost"),
+        }
+        time.is_some()
     }
 }

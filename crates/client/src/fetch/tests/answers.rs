@@ -28,7 +28,7 @@ pub(super) const STYLE: Style = Style { has_total: true, has_sessions: true, has
 pub(super) struct World {
     pub(super) state: State,
     pub(super) now: Instant,
-    budget: Budget,
+    pub(super) budget: Budget,
 }
 
 pub(super) fn name(partition: i32) -> TopicPartition {

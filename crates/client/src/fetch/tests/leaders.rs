@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error_code::ErrorCode;
+use crate::fetch::answer::Answer;
 use crate::fetch::config::Config;
 use crate::fetch::event::{Position, Trouble};
 use crate::fetch::partition::Phase;
@@ -217,7 +218,7 @@ fn a_broker_that_cannot_be_fetched_from_is_told_of_once_until_it_can() {
         world.pass(Duration::from_secs(passed));
         world.plan(BROKER).expect("due");
         world.state.handle_failure(world.now, BROKER);
-        assert_eq!(world.state.say_failing(world.now, BROKER).is_some(), is_said);
+        assert_eq!(world.state.say_failure(world.now, BROKER, &"gone"), is_said);
     }
     world.pass(Duration::from_secs(2));
     world.plan(BROKER).expect("due");
@@ -226,5 +227,24 @@ fn a_broker_that_cannot_be_fetched_from_is_told_of_once_until_it_can() {
     // The time that an answer was waited for counts.
     world.pass(Duration::from_secs(30));
     world.state.handle_lost(world.now, BROKER);
-    assert!(world.state.say_failing(world.now, BROKER).is_some());
+    assert!(world.state.say_failure(world.now, BROKER, &"no answer"));
+}
+
+#[test]
+fn a_broker_that_refuses_every_fetch_is_asked_less_and_less_often() {
+    for code in [ErrorCode::UNKNOWN_SERVER_ERROR, ErrorCode::FETCH_SESSION_ID_NOT_FOUND] {
+        let mut world = World::new(Config::default());
+        let begun = world.now;
+        for _ in 0..20 {
+            while world.state.poll_fetch(world.now).is_none() {
+                world.pass(Duration::from_millis(10));
+            }
+            world.state.plan(world.now, BROKER, 1000, super::answers::STYLE).expect("wanted");
+            let answer =
+                Answer { throttle: Duration::ZERO, code, session_id: 0, partitions: Vec::new() };
+            let lease = world.budget.try_lease(0).expect("free");
+            world.state.handle_answer(world.now, BROKER, answer, lease);
+        }
+        assert!(world.now - begun > Duration::from_secs(5), "{code}");
+    }
 }
