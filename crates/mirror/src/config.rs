@@ -44,7 +44,8 @@ pub struct Config {
     pub commit_interval: Duration,
     /// Where a partition without a position starts. Default [`Start::Earliest`].
     pub start: Start,
-    /// End when every partition has reached the high watermark it had at the start. Default: no.
+    /// End when every partition of every selected topic has reached the end it had at the start,
+    /// whichever stream or instance mirrored it, or cannot go on. Default: no.
     pub until_caught_up: bool,
     /// Reading from the source.
     pub fetch: Fetch,

@@ -295,27 +295,19 @@ async fn a_last_commit_that_fails_is_in_the_report_and_the_end_is_not_clean() {
 
 #[tokio::test]
 async fn catching_up_ends_beside_a_topic_that_cannot_be_mirrored_and_names_it() {
-    let refuse_creation = |pair: &Pair| {
-        let refusal = Action::Error(ResponseError::TopicAuthorizationFailed);
-        Some(pair.destination.intercept(ApiKey::CreateTopics, move |_| refusal.clone()))
-    };
-    let off = |config: &mut Config| config.topic.create = false;
-    let on = |_: &mut Config| {};
-    let cases: [(&str, fn(&Pair) -> Option<Intercept>, fn(&mut Config)); 2] =
-        [("refused", refuse_creation, on), ("creating is off", |_| None, off)];
-    for (what, refuse, set) in cases {
+    for is_created in [true, false] {
         let pair = Pair::start(1).await;
         pair.topic("orders", 2);
         pair.topic("payments", 1);
         pair.destination.create_topic("payments", 1);
         pair.fill("payments", 2, 2);
         pair.fill("orders", 2, 2);
-        let _refused = refuse(&pair);
+        let refusal = Action::Error(ResponseError::TopicAuthorizationFailed);
+        let _refused = pair.destination.intercept(ApiKey::CreateTopics, move |_| refusal.clone());
         let mut config = grouped(&pair).with_until_caught_up();
-        set(&mut config);
+        config.topic.create = is_created;
         let report = Running::start(config).await.end().await.unwrap();
-        assert_eq!(report.end, Ended::CaughtUp, "{what}");
-        assert!(!report.is_clean(), "{what}");
+        assert_eq!((report.end, report.is_clean()), (Ended::CaughtUp, false), "{is_created}");
         assert_eq!(report.blocked.keys().map(|topic| &**topic).collect::<Vec<_>>(), ["orders"]);
         pair.arrives("payments").await;
     }

@@ -32,8 +32,8 @@ pub enum Reach {
     /// The partition stops alone; the others flow.
     #[default]
     Partition,
-    /// The whole mirror stops, without another commit for that partition: what MirrorMaker does
-    /// with `--abort.on.send.failure true`.
+    /// The whole mirror stops, as MirrorMaker does with `--abort.on.send.failure true`. What was
+    /// acknowledged before is committed, so that starting it again repeats nothing.
     Mirror,
 }
 

@@ -15,28 +15,38 @@ use crate::stage::commit::{Span, Tracker};
 /// Those of one stream.
 #[derive(Default)]
 pub(super) struct Departed {
-    partitions: Vec<(Weak<Life>, Tracker)>,
+    partitions: Vec<Partition>,
+}
+
+/// One of them.
+struct Partition {
+    life: Weak<Life>,
+    tracker: Tracker,
+    /// Where it stood when it left.
+    position: Position,
 }
 
 impl Departed {
     /// Takes a partition that leaves, after what waited was dropped.
     pub(super) fn take(&mut self, owned: Owned) {
-        self.partitions.retain(|(life, _)| life.strong_count() > 0);
+        self.partitions.retain(|partition| partition.life.strong_count() > 0);
         if !owned.tracker.is_settled() {
-            self.partitions.push((Arc::downgrade(&owned.life), owned.tracker));
+            let (life, position) = (Arc::downgrade(&owned.life), owned.position());
+            self.partitions.push(Partition { life, tracker: owned.tracker, position });
         }
     }
 
     /// Acknowledges what came back of one, if it is one of these.
     pub(super) fn acknowledge(&mut self, life: &Arc<Life>, spans: &[Span]) {
-        let is_it = |(weak, _): &&mut (Weak<Life>, Tracker)| weak.as_ptr() == Arc::as_ptr(life);
-        let Some((_, tracker)) = self.partitions.iter_mut().find(is_it) else { return };
+        let is_it = |partition: &&mut Partition| partition.life.as_ptr() == Arc::as_ptr(life);
+        let Some(departed) = self.partitions.iter_mut().find(is_it) else { return };
+        let Partition { tracker, position, .. } = departed;
         let mut advanced = false;
         for span in spans {
             advanced |= tracker.acknowledge(*span);
         }
         if let Some(hold) = life.hold.as_ref().filter(|_| advanced) {
-            hold.set_acknowledged(Position::at(tracker.position()));
+            hold.set_acknowledged(Position { next_offset: tracker.position(), ..*position });
         }
     }
 }
