@@ -9,10 +9,13 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use kafka_protocol::messages::{ApiKey, MetadataRequest};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::clock;
+use crate::cluster::pin::Pin;
+use crate::cluster::refresh;
 use crate::config::Config;
 use crate::connection::{Address, Api, Connection, Options, RoundTrip};
 use crate::error::Error;
@@ -52,6 +55,7 @@ struct Inner {
     id: Option<BrokerId>,
     advertised: Address,
     config: Config,
+    pin: Pin,
     /// How far it is, as its answers on all lanes tell.
     round_trip: RoundTrip,
     lanes: Mutex<HashMap<Lane, Arc<LaneSlot>>>,
@@ -78,9 +82,14 @@ struct DialFailure {
 
 impl Broker {
     /// A broker at an address; `id` is `None` for a bootstrap server whose id is not known yet.
-    pub(crate) fn new(id: Option<BrokerId>, advertised: Address, config: &Config) -> Self {
-        let (config, round_trip) = (config.clone(), RoundTrip::default());
-        let inner = Inner { id, advertised, config, round_trip, lanes: Mutex::default() };
+    pub(crate) fn new(
+        id: Option<BrokerId>,
+        advertised: Address,
+        config: &Config,
+        pin: &Pin,
+    ) -> Self {
+        let (config, pin, round_trip) = (config.clone(), pin.clone(), RoundTrip::default());
+        let inner = Inner { id, advertised, config, pin, round_trip, lanes: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -97,7 +106,7 @@ impl Broker {
     /// The connection of a lane, dialled if need be.
     ///
     /// # Errors
-    /// As [`Connection::open`].
+    /// As [`Connection::open`], and [`Error::ClusterChanged`].
     pub async fn connection(&self, lane: Lane) -> Result<Connection, Error> {
         let slot = self.slot(lane);
         let asked_at = clock::now();
@@ -112,10 +121,7 @@ impl Broker {
             Some(failure) => tokio::time::sleep_until(failure.not_before).await,
             None => {}
         }
-        let address = self.inner.config.address_map.reachable(&self.inner.advertised);
-        let round_trip = self.inner.round_trip.clone();
-        let options = Options { round_trip, ..self.inner.config.connection_options() };
-        match Connection::open(&address, &options).await {
+        match self.dial().await {
             Ok(connection) => {
                 state.backoff.reset();
                 state.failure = None;
@@ -129,6 +135,37 @@ impl Broker {
                 Err(error)
             }
         }
+    }
+
+    /// A connection outside the lanes, for a request that others must not wait behind. Another
+    /// cluster may have come behind the address since it was learnt: nothing is sent before the
+    /// broker has said of which it is.
+    pub(crate) async fn dial(&self) -> Result<Connection, Error> {
+        let Inner { config, advertised, pin, round_trip, .. } = &*self.inner;
+        let address = config.address_map.reachable(advertised);
+        let round_trip = round_trip.clone();
+        let options = Options { round_trip, ..config.connection_options() };
+        let connection = Connection::open(&address, &options).await?;
+        if pin.is_set() {
+            self.greet(&connection).await.map_err(|error| match error {
+                Error::ClusterChanged { .. } => error,
+                source => Error::Connect { address, source: Arc::new(source) },
+            })?;
+        }
+        Ok(connection)
+    }
+
+    /// Makes sure that it answers, and is of the cluster that is meant.
+    pub(crate) async fn greet(&self, connection: &Connection) -> Result<(), Error> {
+        let version = connection.version(ApiKey::Metadata, refresh::VERSIONS)?;
+        // No topics at all: brokers, and the cluster's id.
+        let request = MetadataRequest::default()
+            .with_topics(Some(Vec::new()))
+            .with_allow_auto_topic_creation(version < 4);
+        let timeout = self.inner.config.connect_timeout;
+        let answer = connection.call(version, &request, timeout).await?;
+        let cluster_id = answer.cluster_id.as_ref().map(|id| id.as_str());
+        self.inner.pin.check(connection.address(), cluster_id)
     }
 
     /// Sends the request that `build` makes for the highest version both speak, and awaits the

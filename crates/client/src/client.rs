@@ -4,6 +4,7 @@
 //! handles. When every broker it knew is gone it goes back to the bootstrap servers.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::backoff::Backoff;
 use crate::broker::{Broker, Lane};
+use crate::cluster::pin::Pin;
 use crate::cluster::refresh::Refresh;
 use crate::cluster::{Generation, View};
 use crate::config::Config;
@@ -47,6 +49,7 @@ pub struct Client {
 #[derive(Debug)]
 struct Inner {
     config: Config,
+    pin: Pin,
     refresh: Arc<Refresh>,
     brokers: Mutex<BTreeMap<BrokerId, Broker>>,
     bootstrap: Vec<Broker>,
@@ -54,19 +57,23 @@ struct Inner {
 }
 
 impl Client {
-    /// Reaches one of the bootstrap servers and learns the cluster from it.
+    /// Reaches one of the bootstrap servers and learns the cluster from it. From then on brokers of
+    /// any other cluster are refused, wherever they are met.
     ///
     /// # Errors
-    /// [`Error::Bootstrap`] when none answers.
+    /// [`Error::Bootstrap`] when none answers, [`Error::ClusterChanged`] when only another cluster
+    /// does than the one that was named.
     pub async fn connect(config: Config) -> Result<Self, Error> {
+        let pin = Pin::new(config.cluster_id.clone());
         let bootstrap = config
             .bootstrap
             .iter()
-            .map(|address| Broker::new(None, address.clone(), &config))
+            .map(|address| Broker::new(None, address.clone(), &config, &pin))
             .collect();
         let inner = Arc::new(Inner {
             config,
-            refresh: Arc::new(Refresh::new()),
+            refresh: Arc::new(Refresh::new(pin.clone())),
+            pin,
             brokers: Mutex::default(),
             bootstrap,
             refresher: Mutex::default(),
@@ -105,7 +112,8 @@ impl Client {
     /// Waits for a view newer than `seen`. All who wait share one question to the cluster.
     ///
     /// # Errors
-    /// Why the cluster could not be asked; the loop goes on trying.
+    /// Why the cluster could not be asked; the loop goes on trying. [`Error::ClusterChanged`] when
+    /// another answers in its place, and no broker of it.
     pub async fn refresh(&self, seen: Generation) -> Result<Arc<View>, Error> {
         self.inner.refresh.newer_than(seen).await
     }
@@ -118,19 +126,19 @@ impl Client {
         self.inner.broker(id)
     }
 
-    /// A broker that answers: one of the view, or else one of the bootstrap servers.
+    /// A broker that answers: one of the view, or else one of the bootstrap servers. It is asked,
+    /// since a connection that looks open may lead nowhere; a slow one is not waited for alone.
     ///
     /// # Errors
-    /// [`Error::Bootstrap`] when none answers.
+    /// [`Error::Bootstrap`] when none answers, [`Error::ClusterChanged`] when only another cluster
+    /// does.
     pub async fn any_broker(&self) -> Result<Broker, Error> {
-        let mut last = None;
-        for broker in self.inner.candidates() {
-            match broker.connection(Lane::Control).await {
-                Ok(_) => return Ok(broker),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(self.inner.nobody_answered(last))
+        let greet = |broker: Broker| async move {
+            let connection = broker.connection(Lane::Control).await?;
+            broker.greet(&connection).await?;
+            Ok(broker)
+        };
+        self.inner.first_of(greet).await
     }
 
     /// The cluster's controller.
@@ -150,25 +158,31 @@ impl Client {
 }
 
 impl Inner {
-    /// Asks one broker after the other until one answers; a slow one is not waited for alone.
     async fn refresh_once(&self) -> Result<Arc<View>, Error> {
+        let ask = |broker: Broker| async move { self.refresh.ask(&broker).await };
+        self.first_of(ask).await
+    }
+
+    /// Asks one broker after the other until one answers; a slow one is not waited for alone.
+    async fn first_of<T, F>(&self, ask: impl Fn(Broker) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let mut candidates = self.candidates().into_iter();
         let mut asking = FuturesUnordered::new();
         let mut last = None;
         loop {
-            asking.extend(candidates.next().map(|broker| self.ask(broker)));
+            asking.extend(candidates.next().map(&ask));
             let answered = tokio::time::timeout(HEDGE_AFTER, asking.next());
             match answered.await {
-                Ok(Some(Ok(view))) => return Ok(view),
+                Ok(Some(Ok(answer))) => return Ok(answer),
+                // That another cluster is there says more than that somebody is not.
+                Ok(Some(Err(_))) if matches!(last, Some(Error::ClusterChanged { .. })) => {}
                 Ok(Some(Err(error))) => last = Some(error),
                 Ok(None) => return Err(self.nobody_answered(last)),
                 Err(_) => {}
             }
         }
-    }
-
-    async fn ask(&self, broker: Broker) -> Result<Arc<View>, Error> {
-        self.refresh.ask(&broker).await
     }
 
     /// Whom to ask: the brokers of the view first, in turn, then the bootstrap servers.
@@ -190,7 +204,7 @@ impl Inner {
         match brokers.get(&id) {
             Some(broker) if *broker.advertised() == info.address => Ok(broker.clone()),
             _ => {
-                let broker = Broker::new(Some(id), info.address.clone(), &self.config);
+                let broker = Broker::new(Some(id), info.address.clone(), &self.config, &self.pin);
                 brokers.insert(id, broker.clone());
                 Ok(broker)
             }
@@ -198,6 +212,9 @@ impl Inner {
     }
 
     fn nobody_answered(&self, last: Option<Error>) -> Error {
+        if let Some(error @ Error::ClusterChanged { .. }) = last {
+            return error;
+        }
         let addresses: Vec<String> = self.config.bootstrap.iter().map(Address::to_string).collect();
         let none = || Error::Config { problem: "no bootstrap server is named".to_owned() };
         let source = Box::new(last.unwrap_or_else(none));

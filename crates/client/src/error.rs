@@ -163,6 +163,17 @@ pub enum Error {
         max: i16,
     },
 
+    /// A broker of another cluster answers than of the one that was named or answered first.
+    #[error("the broker at {address} is of cluster {found}, not {expected}")]
+    ClusterChanged {
+        /// Where it was met.
+        address: Address,
+        /// The cluster that is meant.
+        expected: Arc<str>,
+        /// The cluster that answered.
+        found: Arc<str>,
+    },
+
     /// The metadata know no such broker.
     #[error("no broker {id} in the cluster's metadata")]
     UnknownBroker {
@@ -211,6 +222,7 @@ impl Error {
             | Error::NotKafka { .. }
             | Error::Encode { .. }
             | Error::Decode { .. }
+            | Error::ClusterChanged { .. }
             | Error::UnsupportedVersion { .. } => false,
             Error::Broker { code, .. } => code.is_retryable(),
         }
@@ -231,6 +243,7 @@ impl Error {
             | Error::Overloaded { .. }
             | Error::Encode { .. }
             | Error::UnsupportedVersion { .. }
+            | Error::ClusterChanged { .. }
             | Error::UnknownBroker { .. } => Fate::NotWritten,
             Error::Broker { code, .. } => code_fate(*code),
         }

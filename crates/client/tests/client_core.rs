@@ -116,8 +116,9 @@ async fn a_lane_that_died_is_dialled_again() {
     let cluster = Cluster::builder().start().await.unwrap();
     let client = Client::connect(config(&cluster)).await.unwrap();
     let broker = client.broker(BrokerId(1)).unwrap();
-    let _once = cluster.intercept_once(ApiKey::Metadata, |_| Action::Disconnect);
     let ask = || broker.call(Lane::Coordinator, 1..=9, |_| MetadataRequest::default());
+    ask().await.unwrap();
+    let _once = cluster.intercept_once(ApiKey::Metadata, |_| Action::Disconnect);
     assert!(matches!(ask().await, Err(Error::Closed { written: true, .. })));
     assert!(ask().await.is_ok());
 }
@@ -144,4 +145,42 @@ async fn nobody_at_the_address_is_told_with_the_address() {
         error.to_string(),
         format!("reach the cluster: none of the bootstrap servers {address} answered")
     );
+}
+
+#[tokio::test]
+async fn a_frozen_broker_does_not_keep_another_from_being_found() {
+    let cluster = Cluster::builder().brokers(3).start().await.unwrap();
+    let client = Client::connect(config(&cluster)).await.unwrap();
+    // Every broker has a connection that looks open, also the one that is frozen then.
+    for broker in cluster.brokers() {
+        client.broker(BrokerId(broker)).unwrap().connection(Lane::Control).await.unwrap();
+    }
+    for frozen in cluster.brokers() {
+        cluster.freeze_broker(frozen).unwrap();
+        let found = tokio::time::timeout(Duration::from_secs(20), client.any_broker()).await;
+        assert_ne!(found.unwrap().unwrap().id(), Some(BrokerId(frozen)));
+        cluster.thaw_broker(frozen).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_topic_created_anew_on_brokers_without_topic_ids_is_seen_with_its_new_leader() {
+    let builder = Cluster::builder().brokers(2).emulate(Release::V2_4).topic("orders", 1);
+    let cluster = builder.start().await.unwrap();
+    let client = Client::connect(config(&cluster)).await.unwrap();
+    client.watch_topics(["orders".into()]);
+    let partition = TopicPartition::new("orders", 0);
+    for turn in 0..6 {
+        cluster.move_leader("orders", 0, 1 + turn % 2).unwrap();
+    }
+    let (_, old_epoch) = view_of(&client).await.leader(&partition).unwrap();
+    // Nobody asks between the two.
+    cluster.delete_topic("orders").unwrap();
+    cluster.create_topic("orders", 1);
+    let (leader, epoch) = cluster.leader("orders", 0).unwrap();
+    assert!(epoch < old_epoch);
+    let deadline = clock::now() + Duration::from_secs(30);
+    while view_of(&client).await.leader(&partition) != Some((BrokerId(leader), epoch)) {
+        assert!(clock::now() < deadline, "the old leader is still believed in");
+    }
 }

@@ -121,6 +121,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// What the client of one of the clusters says.
+    pub(crate) fn of(end: End, source: kmirror_client::Error) -> Error {
+        match source {
+            kmirror_client::Error::ClusterChanged { expected, found, .. } => {
+                Error::ClusterChanged { end, expected, found }
+            }
+            source => Error::Cluster { end, source },
+        }
+    }
+
     /// True when the same configuration may work later.
     pub fn is_retryable(&self) -> bool {
         match self {

@@ -91,8 +91,10 @@ impl Mirror {
     /// # Errors
     /// [`Error::Config`], [`Error::Cluster`], [`Error::SameCluster`], [`Error::ClusterChanged`],
     /// [`Error::DestinationTooOld`].
-    pub async fn build(config: Config) -> Result<Mirror, Error> {
+    pub async fn build(mut config: Config) -> Result<Mirror, Error> {
         config.validate()?;
+        config.source.cluster_id.clone_from(&config.source_cluster_id);
+        config.destination.cluster_id.clone_from(&config.destination_cluster_id);
         let (source, destination) = futures::future::try_join(
             connect(End::Source, config.source.clone()),
             connect(End::Destination, config.destination.clone()),
@@ -100,14 +102,15 @@ impl Mirror {
         .await?;
         let source_id = source.view().cluster_id.clone();
         let destination_id = destination.view().cluster_id.clone();
-        pinned(End::Source, config.source_cluster_id.as_ref(), source_id.as_ref())?;
-        pinned(End::Destination, config.destination_cluster_id.as_ref(), destination_id.as_ref())?;
         if let (Some(one), Some(other)) = (&source_id, &destination_id)
             && one == other
             && config.naming.keeps_names()
         {
             return Err(Error::SameCluster { cluster_id: Arc::clone(one) });
         }
+        // The streams' own clients are to meet the same clusters.
+        config.source.cluster_id = source_id;
+        config.destination.cluster_id = destination_id;
         can_be_written(&destination).await?;
         let board = Arc::new(Board::new(Arc::new(Metrics::new())));
         let status = watch::Sender::new(Arc::new(status::starting(&source, &destination)));
@@ -346,7 +349,7 @@ impl Drop for AbortOnDrop<'_> {
 const STATUS_INTERVAL: Duration = Duration::from_millis(250);
 
 async fn connect(end: End, config: kmirror_client::Config) -> Result<Client, Error> {
-    Client::connect(config).await.map_err(|source| Error::Cluster { end, source })
+    Client::connect(config).await.map_err(|source| Error::of(end, source))
 }
 
 /// Refuses a destination without idempotent producers (KIP-98).
@@ -357,16 +360,5 @@ async fn can_be_written(destination: &Client) -> Result<(), Error> {
     match connection.broker_versions(ApiKey::InitProducerId) {
         Some(_) => Ok(()),
         None => Err(Error::DestinationTooOld { address: connection.address().to_string() }),
-    }
-}
-
-fn pinned(end: End, expected: Option<&Arc<str>>, found: Option<&Arc<str>>) -> Result<(), Error> {
-    match (expected, found) {
-        (Some(expected), Some(found)) if expected != found => Err(Error::ClusterChanged {
-            end,
-            expected: Arc::clone(expected),
-            found: Arc::clone(found),
-        }),
-        _ => Ok(()),
     }
 }

@@ -258,7 +258,7 @@ async fn connect(end: End, config: kmirror_client::Config) -> Result<Client, Err
                 tracing::warn!(%end, error = chain(&source), "not connected");
                 clock::sleep(backoff.next_delay()).await;
             }
-            Err(source) => return Err(Error::Cluster { end, source }),
+            Err(source) => return Err(Error::of(end, source)),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! [`Generation`]. Whoever finds a view wrong asks for one that is newer than what they saw.
 
 mod merge;
+pub(crate) mod pin;
 pub(crate) mod refresh;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub struct View {
     pub(crate) brokers: BTreeMap<BrokerId, BrokerInfo>,
     /// Views share the topics that have not changed.
     pub(crate) topics: BTreeMap<Arc<str>, Arc<Topic>>,
+    /// How many answers in a row told an older leader epoch; none of most partitions.
+    pub(crate) rewinds: BTreeMap<TopicPartition, u32>,
 }
 
 /// A broker as the metadata show it.
@@ -66,7 +69,7 @@ pub struct Partition {
     pub index: i32,
     /// Its leader, if it has one.
     pub leader: Option<BrokerId>,
-    /// The leader's epoch; -1 where the broker does not tell (before 2.1).
+    /// The leader's epoch; -1 where the broker does not tell, or not reliably (before 2.4).
     pub leader_epoch: i32,
     /// Where it is kept.
     pub replicas: Vec<BrokerId>,

@@ -12,15 +12,16 @@ use kafka_protocol::messages::{MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{Notify, watch};
 
+use super::pin::Pin;
 use super::{Generation, View, merge};
 use crate::backoff::Backoff;
-use crate::broker::{Broker, Lane};
+use crate::broker::{Answer, Broker, Lane};
 use crate::clock;
 use crate::error::Error;
 
 /// Versions of Metadata used: 1 brings the controller and "none" apart from "all", 12 allows
 /// topics without a name, which are ignored.
-const VERSIONS: std::ops::RangeInclusive<i16> = 1..=12;
+pub(crate) const VERSIONS: std::ops::RangeInclusive<i16> = 1..=12;
 
 /// The least time between two questions, however many ask.
 const SPACING: Duration = Duration::from_millis(20);
@@ -28,6 +29,7 @@ const SPACING: Duration = Duration::from_millis(20);
 /// What the loop and those who wait for it share.
 #[derive(Debug)]
 pub(crate) struct Refresh {
+    pin: Pin,
     views: watch::Sender<Arc<View>>,
     /// The last failure and the number of failures so far, for those who wait.
     failures: watch::Sender<(u64, Option<Error>)>,
@@ -43,8 +45,9 @@ struct Interest {
 }
 
 impl Refresh {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(pin: Pin) -> Self {
         Self {
+            pin,
             views: watch::Sender::new(Arc::default()),
             failures: watch::Sender::new((0, None)),
             wanted: Notify::new(),
@@ -98,10 +101,13 @@ impl Refresh {
         }
     }
 
-    /// Asks `broker` once, and shows the new view.
+    /// Asks `broker` once, and shows the new view. One of another cluster is not shown.
     pub(crate) async fn ask(&self, broker: &Broker) -> Result<Arc<View>, Error> {
         let answer = broker.call(Lane::Control, VERSIONS, |version| self.request(version)).await?;
-        let next = Arc::new(merge::next_view(&self.view(), &answer.body));
+        let Answer { version, body } = answer;
+        let cluster_id = body.cluster_id.as_ref().map(|id| id.as_str());
+        self.pin.check(broker.advertised(), cluster_id)?;
+        let next = Arc::new(merge::next_view(&self.view(), &body, version));
         tracing::debug!(
             generation = next.generation.0,
             brokers = next.brokers.len(),

@@ -24,6 +24,9 @@ use crate::error::Error;
 pub struct Config {
     /// Where to ask first (`bootstrap.servers`).
     pub bootstrap: Vec<Address>,
+    /// The cluster that is meant. None (the default) means the one that answers first. Brokers of
+    /// any other are refused.
+    pub cluster_id: Option<Arc<str>>,
     /// The name this client goes by in the broker's logs and quotas (`client.id`).
     pub client_id: Arc<str>,
     /// How long a request may await its answer (`request.timeout.ms`).
@@ -67,6 +70,7 @@ impl Config {
         }
         Ok(Self {
             bootstrap,
+            cluster_id: None,
             client_id: "kmirror".into(),
             request_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
@@ -78,6 +82,13 @@ impl Config {
             address_map: AddressMap::default(),
             connector: Arc::new(Tcp::default()),
         })
+    }
+
+    /// Sets which cluster is meant; none means the one that answers first.
+    #[must_use]
+    pub fn with_cluster_id(mut self, id: Option<Arc<str>>) -> Self {
+        self.cluster_id = id;
+        self
     }
 
     /// Sets the name in the broker's logs and quotas.

@@ -111,9 +111,11 @@ impl Coordinator {
     pub(crate) fn failure(&self, error: error::Error) -> Failure {
         match error {
             error::Error::Broker { code, .. } => Failure::Code(code),
-            // One broker that answers nonsense may be gone tomorrow; the client closed the
-            // connection.
-            error::Error::Decode { .. } | error::Error::NotKafka { .. } => Failure::Unreachable,
+            // One broker that answers nonsense, or is of another cluster, may be gone tomorrow; the
+            // client closed the connection.
+            error::Error::Decode { .. }
+            | error::Error::NotKafka { .. }
+            | error::Error::ClusterChanged { .. } => Failure::Unreachable,
             error if error.is_retryable() => Failure::Unreachable,
             source => {
                 let group_id = Arc::clone(&self.group_id);
@@ -131,10 +133,7 @@ impl Coordinator {
         {
             return Ok(connection);
         }
-        let config = self.client.config();
-        let address = config.address_map.reachable(broker.advertised());
-        let opened = Connection::open(&address, &config.connection_options()).await;
-        let connection = opened.inspect_err(|_| self.forget())?;
+        let connection = broker.dial().await.inspect_err(|_| self.forget())?;
         self.known().joining = Some((id, connection.clone()));
         Ok(connection)
     }

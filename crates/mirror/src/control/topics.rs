@@ -33,7 +33,6 @@ pub(crate) struct Topics {
     absences: Absences,
     plans: watch::Sender<Arc<Plan>>,
     metrics: Arc<Metrics>,
-    cluster_ids: [Option<Arc<str>>; 2],
 }
 
 /// How often topic configurations are read again; new topics' are read at once.
@@ -50,8 +49,8 @@ impl Topics {
         plans: watch::Sender<Arc<Plan>>,
         metrics: Arc<Metrics>,
     ) -> Topics {
-        let cluster_ids = [source.view().cluster_id.clone(), destination.view().cluster_id.clone()];
-        let same_cluster = cluster_ids[0].is_some() && cluster_ids[0] == cluster_ids[1];
+        let (one, other) = (source.view(), destination.view());
+        let same_cluster = one.cluster_id.is_some() && one.cluster_id == other.cluster_id;
         match config.topics.names() {
             Some(names) => source.watch_topics(names),
             None => source.watch_all_topics(),
@@ -72,7 +71,6 @@ impl Topics {
             absences: Absences::default(),
             plans,
             metrics,
-            cluster_ids,
         }
     }
 
@@ -83,11 +81,13 @@ impl Topics {
     pub(crate) async fn run(mut self) -> Result<std::convert::Infallible, Error> {
         loop {
             if let Err((end, error)) = self.look().await {
-                let end = end.to_string();
+                if let kmirror_client::Error::ClusterChanged { .. } = error {
+                    return Err(Error::of(end, error));
+                }
+                let (end, error) = (end.to_string(), chain(&error));
                 self.metrics.counter(Metric::ControlErrors, [&end]).inc();
                 tracing::warn!(end, error, "topics not looked at");
             }
-            self.check_identity()?;
             clock::sleep(self.pause()).await;
         }
     }
@@ -107,7 +107,7 @@ impl Topics {
     }
 
     /// One look at both ends, with what it calls for.
-    async fn look(&mut self) -> Result<(), (End, String)> {
+    async fn look(&mut self) -> Result<(), (End, kmirror_client::Error)> {
         let (source, destination) = self.list().await?;
         self.read_traits(&source, &destination).await;
         let brokers = self.destination.view().brokers().count();
@@ -139,10 +139,9 @@ impl Topics {
         self.source.view().topics().filter(is_denied).map(|topic| Arc::clone(&topic.name)).collect()
     }
 
-    async fn list(&mut self) -> Result<(Listing, Listing), (End, String)> {
+    async fn list(&mut self) -> Result<(Listing, Listing), (End, kmirror_client::Error)> {
         let fresh = |end, client: Client| async move {
-            let view = client.refresh(client.view().generation).await;
-            view.map_err(|error| (end, chain(&error)))
+            client.refresh(client.view().generation).await.map_err(|error| (end, error))
         };
         let (source, destination) = futures::future::try_join(
             fresh(End::Source, self.source.clone()),
@@ -271,19 +270,6 @@ impl Topics {
             }
             is_new
         });
-    }
-
-    fn check_identity(&self) -> Result<(), Error> {
-        let now = [(End::Source, &self.source), (End::Destination, &self.destination)];
-        for ((end, client), pinned) in now.into_iter().zip(&self.cluster_ids) {
-            if let (Some(expected), Some(found)) = (pinned, &client.view().cluster_id)
-                && expected != found
-            {
-                let (expected, found) = (Arc::clone(expected), Arc::clone(found));
-                return Err(Error::ClusterChanged { end, expected, found });
-            }
-        }
-        Ok(())
     }
 }
 
