@@ -37,9 +37,8 @@ use super::state::Request;
 /// Versions of InitProducerId used: all that an idempotent producer needs is in each.
 const INIT_PRODUCER_ID: std::ops::RangeInclusive<i16> = 0..=4;
 
-/// The pause after a broker that the metadata do not know, or that could not be dialled. The
-/// broker's own backoff comes on top.
-const REDIAL_AFTER: Duration = Duration::from_millis(50);
+/// How many failures in a row to get an identity are told: some seconds of them.
+const FAILURES_TOLD: u32 = 5;
 
 /// How much longer than the broker's own time-out an answer is waited for.
 const ANSWER_MARGIN: Duration = Duration::from_secs(10);
@@ -53,7 +52,7 @@ enum Event {
     Dialled { broker: BrokerId, outcome: Result<(Connection, i16), ClientError> },
     Identified(Result<Identity, ClientError>),
     Viewed,
-    Refreshed,
+    Refreshed(Result<(), ClientError>),
     Woken,
 }
 
@@ -66,6 +65,7 @@ pub(super) struct Driver {
     answers: FuturesUnordered<Boxed<Event>>,
     dials: FuturesUnordered<Boxed<Event>>,
     identity: Option<Boxed<Event>>,
+    identity_backoff: Backoff,
     refresh: Option<Boxed<Event>>,
     refresh_backoff: Backoff,
 }
@@ -82,6 +82,7 @@ impl Driver {
             answers: FuturesUnordered::new(),
             dials: FuturesUnordered::new(),
             identity: None,
+            identity_backoff: Backoff::new(initial, max),
             refresh: None,
             refresh_backoff: Backoff::new(initial, max),
         }
@@ -104,7 +105,7 @@ impl Driver {
         self.connections.retain(|broker, (connection, _)| {
             let is_open = !connection.is_closed();
             if !is_open {
-                state.handle_closed(*broker, None);
+                state.handle_closed(*broker);
             }
             is_open
         });
@@ -116,7 +117,7 @@ impl Driver {
             self.dial(broker);
         }
         if state.wants_identity() && self.identity.is_none() {
-            self.identity = Some(Box::pin(identify(self.client.clone(), self.config.clone())));
+            self.identify();
         }
         if state.wants_metadata() {
             self.ask_metadata();
@@ -157,9 +158,16 @@ impl Driver {
         match event {
             Event::Pushed | Event::Woken => {}
             Event::Viewed => self.view(),
-            Event::Refreshed => {
+            Event::Refreshed(outcome) => {
                 self.refresh = None;
                 self.shared.lock().metadata_asked();
+                if let Err(error @ ClientError::ClusterChanged { .. }) = &outcome {
+                    tracing::error!(
+                        error = cause(error),
+                        "another cluster answers: nothing is produced"
+                    );
+                    self.shared.lock().refuse_all(error);
+                }
                 self.view();
             }
             Event::Answered { request, broker, mut answer } => {
@@ -174,11 +182,25 @@ impl Driver {
             Event::Dialled { broker, outcome } => self.dialled(now, broker, outcome),
             Event::Identified(outcome) => {
                 self.identity = None;
-                match outcome {
-                    Ok(identity) => self.shared.lock().handle_identity(now, identity),
-                    Err(error) => self.refuse(&error),
-                }
+                self.identified(now, outcome);
             }
+        }
+    }
+
+    fn identified(&mut self, now: Instant, outcome: Result<Identity, ClientError>) {
+        match outcome {
+            Ok(identity) => {
+                self.identity_backoff.reset();
+                self.shared.lock().handle_identity(now, identity);
+            }
+            Err(error) if is_refusal(&error) => {
+                tracing::error!(error = cause(&error), "the destination refuses the producer");
+                self.shared.lock().refuse(&error);
+            }
+            Err(error) if self.identity_backoff.failures() == FAILURES_TOLD => {
+                tracing::warn!(error = cause(&error), "no producer id for some time; asked again");
+            }
+            Err(error) => tracing::debug!(error = cause(&error), "no producer id yet"),
         }
     }
 
@@ -188,11 +210,6 @@ impl Driver {
             let (broker, epoch) = view.leader(partition)?;
             Some(Leader { broker, epoch })
         });
-    }
-
-    fn refuse(&self, error: &ClientError) {
-        tracing::error!(error = %error, "the destination refuses the producer");
-        self.shared.lock().refuse(error);
     }
 
     fn dialled(
@@ -207,10 +224,17 @@ impl Driver {
                 self.connections.insert(broker, (connection, version));
                 self.shared.lock().handle_open(broker, version);
             }
-            Err(error @ ClientError::UnsupportedVersion { .. }) => self.refuse(&error),
+            Err(error @ ClientError::UnsupportedVersion { .. }) => {
+                tracing::error!(
+                    broker = broker.0,
+                    error = cause(&error),
+                    "broker too old to produce to"
+                );
+                self.shared.lock().refuse_broker(now, broker, &error);
+            }
             Err(error) => {
-                tracing::debug!(broker = broker.0, error = %error, "broker not reached");
-                self.shared.lock().handle_closed(broker, Some(now + REDIAL_AFTER));
+                tracing::debug!(broker = broker.0, error = cause(&error), "broker not reached");
+                self.shared.lock().handle_unreached(now, broker);
             }
         }
     }
@@ -262,10 +286,24 @@ impl Driver {
             if !is_first {
                 clock::sleep(delay).await;
             }
-            if let Err(error) = client.refresh(client.view().generation).await {
-                tracing::debug!(error = %error, "metadata not refreshed");
+            let outcome = client.refresh(client.view().generation).await;
+            if let Err(error) = &outcome {
+                tracing::debug!(error = cause(error), "metadata not refreshed");
             }
-            Event::Refreshed
+            Event::Refreshed(outcome.map(|_| ()))
+        }));
+    }
+
+    /// One question at a time; one that follows a failure waits.
+    fn identify(&mut self) {
+        let is_first = self.identity_backoff.failures() == 0;
+        let delay = self.identity_backoff.next_delay();
+        let client = self.client.clone();
+        self.identity = Some(Box::pin(async move {
+            if !is_first {
+                clock::sleep(delay).await;
+            }
+            Event::Identified(init_producer_id(&client).await)
         }));
     }
 }
@@ -275,10 +313,15 @@ fn read(outcome: Result<Bytes, ClientError>, version: i16, acks: Acks) -> Answer
         Ok(_) if acks == Acks::None => Answer::Unasked,
         Ok(body) => Answer::read(body, version),
         Err(error) => {
-            tracing::debug!(error = %error, "produce request lost");
+            tracing::debug!(error = cause(&error), "produce request lost");
             Answer::lost(&error)
         }
     }
+}
+
+/// An error as the log shows it, with its causes.
+fn cause(error: &ClientError) -> &(dyn std::error::Error + 'static) {
+    error
 }
 
 async fn optional(future: &mut Option<Boxed<Event>>) -> Event {
@@ -298,18 +341,16 @@ async fn connect(
     Ok((connection, version))
 }
 
-/// Asks for an identity until there is one or there never will be.
-async fn identify(client: Client, config: Config) -> Event {
-    let (initial, max) = config.backoff;
-    let mut backoff = Backoff::new(initial, max);
-    loop {
-        match init_producer_id(&client).await {
-            Err(error) if error.is_retryable() => {
-                tracing::debug!(error = %error, "no producer id yet");
-                clock::sleep(backoff.next_delay()).await;
-            }
-            outcome => return Event::Identified(outcome),
+/// Whether an answer says that no identity is granted, as it stands, and not only that something
+/// went wrong. Somebody may grant it, so it is asked for again as long as anything waits for it.
+fn is_refusal(error: &ClientError) -> bool {
+    match error {
+        ClientError::Broker { code, .. } => {
+            !code.is_retryable() && *code != ErrorCode::UNKNOWN_SERVER_ERROR
         }
+        // One broker that answers nonsense is not the cluster's word.
+        ClientError::Decode { .. } | ClientError::NotKafka { .. } => false,
+        other => !other.is_retryable(),
     }
 }
 

@@ -83,12 +83,16 @@ pub enum Error {
         fate: Fate,
     },
 
-    /// The destination refuses this producer: it is too old, or grants no identity. For the latter
-    /// grant `IdempotentWrite` on the cluster, or set `enable.idempotence=false` knowingly.
+    /// The destination refuses this producer: it is too old, it is another cluster than the one
+    /// that answered at first, or it grants no identity. For the latter grant `IdempotentWrite` on
+    /// the cluster, or set `enable.idempotence=false` knowingly. It is asked again for batches that
+    /// come after a restart.
     #[error("the destination refuses the producer")]
     Refused {
         /// Why.
         source: ClientError,
+        /// Whether it may have been written.
+        fate: Fate,
     },
 
     /// The configuration asks for something that cannot be.
@@ -116,7 +120,7 @@ impl Error {
             | Error::MissingPartition { .. }
             | Error::OrderLost { .. }
             | Error::Fenced { .. } => true,
-            Error::Refused { source } => source.is_retryable(),
+            Error::Refused { source, .. } => source.is_retryable(),
             Error::Rejected { .. } | Error::Config { .. } | Error::Closed { .. } => false,
         }
     }
@@ -130,8 +134,9 @@ impl Error {
             | Error::MissingPartition { fate, .. }
             | Error::OrderLost { fate, .. }
             | Error::Fenced { fate, .. }
+            | Error::Refused { fate, .. }
             | Error::Closed { fate } => *fate,
-            Error::Refused { .. } | Error::Config { .. } => Fate::NotWritten,
+            Error::Config { .. } => Fate::NotWritten,
         }
     }
 }

@@ -6,6 +6,7 @@
 //!   nothing behind it is sent for the first time;
 //! - a batch keeps its sequence number until it is known whether the batch was written. Numbers are
 //!   given anew only under a higher epoch, with nothing in flight and no batch of unknown outcome;
+//! - a batch of unknown outcome is neither replaced nor left out: it may be in the log;
 //! - nothing is in flight to two brokers at once, and only one batch until the current leader has
 //!   acknowledged one: a broker that knows nothing of the producer accepts any first number, so the
 //!   second of two batches could be written without the first (KAFKA-15591).
@@ -179,9 +180,10 @@ impl<B: Batch, T> Queue<B, T> {
         }
     }
 
-    /// Whether it waits for the producer to get a new identity: its epochs are used up.
+    /// Whether it waits for the producer to get a new identity: its epochs are used up, and all
+    /// answers are in.
     pub(super) fn wants_identity(&self) -> bool {
-        self.identity.epoch == i16::MAX && self.phase == Phase::Renumbering
+        self.identity.epoch == i16::MAX && self.phase == Phase::Renumbering && self.in_flight == 0
     }
 
     /// Marks the batch that [`Queue::sendable`] showed as sent.
@@ -231,6 +233,9 @@ impl<B: Batch, T> Queue<B, T> {
             Reply::OutOfSequence(code) => self.out_of_sequence(now, index, code, done),
             // Only the first may be given up: those before it must be known to be written.
             Reply::Rejected(rejection) if index > 0 => self.retry(now, rejection.code),
+            Reply::Rejected(Rejection { code, .. }) if self.may_hide_a_write(code) => {
+                self.lose_order(code, done);
+            }
             Reply::Rejected(rejection) => {
                 return Some((rejection, &self.entries[0].batch));
             }
@@ -243,10 +248,27 @@ impl<B: Batch, T> Queue<B, T> {
         None
     }
 
-    /// Turns the answers that never get better into a rejection, after a few tries.
+    /// Whether an earlier try of the first batch may have been written although this one was
+    /// refused: a broker looks at the size and the format of a batch before it looks whether it
+    /// has it. Another batch in its place, or none, would then be one record twice, or one too
+    /// many, and nobody would know. Answers that blamed nothing but the broker itself, until
+    /// patience ended, are all there will ever be: what follows them is the caller's to decide.
+    fn may_hide_a_write(&self, code: ErrorCode) -> bool {
+        self.identity.is_idempotent()
+            && code != ErrorCode::UNKNOWN_SERVER_ERROR
+            && self.entries.front().is_some_and(|entry| entry.maybe_written)
+    }
+
+    /// Turns the answers that never get better into what they are taken for, after a few tries.
     fn patience(&mut self, index: usize, reply: Reply) -> Reply {
         let entry = &mut self.entries[index];
         match reply {
+            // It should have told the log's start by now: it lost what it knew of the producer.
+            Reply::Retry(code @ ErrorCode::UNKNOWN_PRODUCER_ID) => {
+                entry.dubious += 1;
+                let is_over = entry.dubious + 1 >= DUBIOUS_MAX;
+                if is_over { Reply::OutOfSequence(code) } else { reply }
+            }
             Reply::Retry(code @ ErrorCode::CORRUPT_MESSAGE)
             | Reply::Unknown(code @ ErrorCode::UNKNOWN_SERVER_ERROR) => {
                 entry.dubious += 1;
@@ -307,7 +329,8 @@ impl<B: Batch, T> Queue<B, T> {
 
     /// The broker expected another number. Behind a batch that is not known to be written that is
     /// only natural. For the first batch it means that the broker lost what came before, or was
-    /// never given it: the batch is not written, and is sent again under a higher epoch.
+    /// never given it: the batch is not written, and is sent again under a higher epoch. A broker
+    /// that does not know the producer cannot tell whether it has the batch.
     fn out_of_sequence(&mut self, now: Instant, index: usize, code: ErrorCode, done: &mut Done<T>) {
         if index > 0 {
             if self.phase != Phase::Renumbering {
@@ -317,10 +340,11 @@ impl<B: Batch, T> Queue<B, T> {
         }
         let entry = &mut self.entries[0];
         entry.dubious += 1;
-        if entry.overtaken || entry.dubious > DUBIOUS_MAX {
+        let is_untold = entry.maybe_written && code == ErrorCode::UNKNOWN_PRODUCER_ID;
+        if entry.overtaken || entry.dubious > DUBIOUS_MAX || is_untold {
             // A later batch is in the log and this one is not, which nothing sent from here heals;
-            // or the broker accepts no number at all.
-            self.stop(done, |partition, fate| Error::OrderLost { partition, code, fate });
+            // or the broker accepts no number at all; or it forgot what it may have written.
+            self.lose_order(code, done);
             return;
         }
         entry.maybe_written = false;
@@ -330,6 +354,10 @@ impl<B: Batch, T> Queue<B, T> {
         }
     }
 
+    fn lose_order(&mut self, code: ErrorCode, done: &mut Done<T>) {
+        self.stop(done, |partition, fate| Error::OrderLost { partition, code, fate });
+    }
+
     /// Does what is due once the answers are in. True if something changed.
     pub(super) fn settle(&mut self, done: &mut Done<T>) -> bool {
         if self.phase != Phase::Renumbering || self.in_flight > 0 {
@@ -337,7 +365,7 @@ impl<B: Batch, T> Queue<B, T> {
         }
         if self.entries.iter().any(|entry| entry.maybe_written || entry.overtaken) {
             let code = self.last_code.unwrap_or(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
-            self.stop(done, |partition, fate| Error::OrderLost { partition, code, fate });
+            self.lose_order(code, done);
             return true;
         }
         if self.identity.epoch == i16::MAX {
@@ -369,7 +397,7 @@ impl<B: Batch, T> Queue<B, T> {
 
     /// The producer has a new identity: one who waited for it goes on.
     pub(super) fn renew(&mut self, identity: Identity) {
-        if self.wants_identity() && self.in_flight == 0 {
+        if self.wants_identity() {
             self.phase = Phase::Flowing;
         }
         self.adopt(identity);

@@ -57,6 +57,10 @@ pub(super) fn classify(
         | ErrorCode::UNKNOWN_SERVER_ERROR => Reply::Unknown(code),
         // Retryable in Kafka's table, but each says what is wrong with this very batch.
         ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::INVALID_RECORD => Reply::Rejected(rejection),
+        // An offset is told only of what was appended: that the broker does not lead any more, or
+        // does not know the partition, is also said of a batch that waited for the followers when
+        // the partition moved away (`DelayedProduce.tryComplete` changes nothing but the code).
+        _ if code.is_retryable() && written.base_offset.is_some() => Reply::Unknown(code),
         _ if code.is_retryable() => Reply::Retry(code),
         _ => Reply::Rejected(rejection),
     }
@@ -113,6 +117,20 @@ mod tests {
         ] {
             let reply = classify(Rejection::of(code), Written::default(), None);
             assert_eq!(reply, Reply::Unknown(code));
+        }
+    }
+
+    #[test]
+    fn a_batch_with_an_offset_was_appended_by_a_leader_that_moved_away_then() {
+        for code in [
+            ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            ErrorCode::REPLICA_NOT_AVAILABLE,
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        ] {
+            let appended = Written { base_offset: Some(7), log_append_time: None };
+            assert_eq!(classify(Rejection::of(code), appended, None), Reply::Unknown(code));
+            let refused = Written::default();
+            assert_eq!(classify(Rejection::of(code), refused, None), Reply::Retry(code));
         }
     }
 

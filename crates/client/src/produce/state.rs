@@ -6,11 +6,16 @@
 //!   last of two (`KafkaApis.handleProduceRequest`) and takes only one batch of a partition
 //!   (`ProduceRequest.validateRecords`);
 //! - a broker has at most `in_flight_per_broker` requests at once, and none while it throttles us;
-//! - partitions take turns: one that was served goes to the end of its broker's line.
+//! - partitions take turns: one that was served goes to the end of its broker's line;
+//! - a partition stands in its leader's line exactly while it has something to send, and in no
+//!   other: a broker that leads nothing is not dialled;
+//! - what is queued has something that moves it on: an answer to come, a line to stand in, a timer,
+//!   newer metadata or an identity that is asked for.
 //!
-//! Bounds: one queue for each partition ever produced to, one link for each broker that led one.
+//! Bounds: one queue for each partition ever produced to, since the broker may know its numbers
+//! for as long; one link for each broker that led one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +41,7 @@ pub(super) struct Rules {
     pub(super) request_bytes_max: usize,
     pub(super) missing_timeout: Option<Duration>,
     pub(super) backoff: (Duration, Duration),
-    /// Chance for the backoff of each partition.
+    /// Chance for the backoff of each partition and broker.
     pub(super) seed: u64,
 }
 
@@ -67,6 +72,7 @@ pub(super) struct State<B, T> {
     links: BTreeMap<BrokerId, Link>,
     sent: HashMap<u64, Sent>,
     next_request: u64,
+    next_ticket: u64,
     /// Partitions that wait for a moment.
     timers: BTreeSet<(Instant, usize)>,
     /// Partitions with batches and without a leader, and since when.
@@ -74,7 +80,6 @@ pub(super) struct State<B, T> {
     wants_metadata: bool,
     /// A partition has used up the epochs of the identity.
     identity_used_up: bool,
-    refused: Option<ClientError>,
     is_closed: bool,
     done: Done<T>,
     queued: usize,
@@ -83,26 +88,24 @@ pub(super) struct State<B, T> {
 /// Where a partition stands in line.
 #[derive(Default)]
 struct Place {
-    /// In whose line it is.
-    line: Option<BrokerId>,
-    /// The last request that took a batch of it.
-    request: Option<u64>,
+    /// In whose line it stands, and with which ticket.
+    line: Option<(BrokerId, u64)>,
     /// Whether a timer runs for the oldest batch, or one that was the oldest.
     has_deadline: bool,
 }
 
 /// What is known of the way to one broker.
-#[derive(Default)]
 struct Link {
-    ready: VecDeque<usize>,
+    /// The partitions that have something to send, by ticket: the lowest is next.
+    ready: BTreeMap<u64, usize>,
     in_flight: usize,
     muted_until: Option<Instant>,
     way: Way,
+    backoff: Backoff,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    #[default]
     Closed,
     Opening,
     /// Open, speaking this version of Produce.
@@ -127,11 +130,11 @@ impl<B: Batch + Clone, T> State<B, T> {
             links: BTreeMap::new(),
             sent: HashMap::new(),
             next_request: 0,
+            next_ticket: 0,
             timers: BTreeSet::new(),
             leaderless: BTreeMap::new(),
             wants_metadata: false,
             identity_used_up: false,
-            refused: None,
             is_closed: false,
             done: Vec::new(),
             queued: 0,
@@ -157,10 +160,6 @@ impl<B: Batch + Clone, T> State<B, T> {
             self.done.push((token, Err(Error::Closed { fate: Fate::NotWritten })));
             return;
         }
-        if let Some(source) = self.refused.clone() {
-            self.done.push((token, Err(Error::Refused { source })));
-            return;
-        }
         let index = self.index.get(partition).copied().unwrap_or_else(|| self.add(partition));
         match self.queues[index].push(now, batch, token) {
             Ok(()) => {
@@ -173,9 +172,7 @@ impl<B: Batch + Clone, T> State<B, T> {
 
     fn add(&mut self, partition: &TopicPartition) -> usize {
         let index = self.queues.len();
-        let (initial, max) = self.rules.backoff;
-        let seed = self.rules.seed.wrapping_add(index as u64);
-        let backoff = Backoff::with_seed(initial, max, seed);
+        let backoff = backoff(&self.rules, index as u64);
         self.queues.push(Queue::new(partition.clone(), backoff));
         self.places.push(Place::default());
         self.index.insert(partition.clone(), index);
@@ -198,12 +195,33 @@ impl<B: Batch + Clone, T> State<B, T> {
         }
     }
 
-    /// Fails all that is queued and all that comes: the destination does not want this producer.
+    /// The destination grants no identity: fails what waits for one, until it is restarted. What
+    /// has one goes on.
     pub(super) fn refuse(&mut self, source: &ClientError) {
-        self.refused = Some(source.clone());
+        let has_none = self.identity.is_none();
+        let waits = |queue: &Queue<B, T>| has_none || queue.wants_identity();
+        self.fail(source, waits);
+    }
+
+    /// The broker speaks no version of Produce that is of use: fails what is queued for it, until
+    /// it is restarted.
+    pub(super) fn refuse_broker(&mut self, now: Instant, broker: BrokerId, source: &ClientError) {
+        self.handle_unreached(now, broker);
+        let is_led = |queue: &Queue<B, T>| queue.leader().is_some_and(|led| led.broker == broker);
+        self.fail(source, is_led);
+    }
+
+    /// Another cluster answers: fails all that is queued, until it is restarted.
+    pub(super) fn refuse_all(&mut self, source: &ClientError) {
+        self.fail(source, |_| true);
+    }
+
+    fn fail(&mut self, source: &ClientError, is_meant: impl Fn(&Queue<B, T>) -> bool) {
         for index in 0..self.queues.len() {
-            let source = source.clone();
-            self.stop(index, |_, _| Error::Refused { source });
+            if !self.queues[index].is_empty() && is_meant(&self.queues[index]) {
+                let source = source.clone();
+                self.stop(index, |_, fate| Error::Refused { source, fate });
+            }
         }
     }
 
@@ -212,6 +230,7 @@ impl<B: Batch + Clone, T> State<B, T> {
         self.queues[index].stop(&mut self.done, error);
         self.queued -= before;
         self.leaderless.remove(&index);
+        self.stand(index, None);
     }
 
     // What came in.
@@ -241,20 +260,39 @@ impl<B: Batch + Clone, T> State<B, T> {
 
     /// A connection to the broker is there.
     pub(super) fn handle_open(&mut self, broker: BrokerId, version: i16) {
-        self.links.entry(broker).or_default().way = Way::Open(version);
+        let link = self.link(broker);
+        link.way = Way::Open(version);
+        link.backoff.reset();
     }
 
-    /// There is no connection; none is tried before `retry_at`.
-    pub(super) fn handle_closed(&mut self, broker: BrokerId, retry_at: Option<Instant>) {
-        let way = retry_at.map_or(Way::Closed, Way::ClosedUntil);
-        self.links.entry(broker).or_default().way = way;
-        self.wants_metadata |= retry_at.is_some();
+    /// The connection to the broker is gone. A new one is made when it is needed.
+    pub(super) fn handle_closed(&mut self, broker: BrokerId) {
+        self.link(broker).way = Way::Closed;
+    }
+
+    /// The broker could not be dialled, or the metadata do not know it. Each time in a row it is
+    /// left alone for longer.
+    pub(super) fn handle_unreached(&mut self, now: Instant, broker: BrokerId) {
+        let link = self.link(broker);
+        link.way = Way::ClosedUntil(now + link.backoff.next_delay());
+        self.wants_metadata = true;
+    }
+
+    fn link(&mut self, broker: BrokerId) -> &mut Link {
+        let rules = &self.rules;
+        self.links.entry(broker).or_insert_with(|| Link {
+            ready: BTreeMap::new(),
+            in_flight: 0,
+            muted_until: None,
+            way: Way::Closed,
+            backoff: backoff(rules, u64::from(broker.0.cast_unsigned()) << 32),
+        })
     }
 
     /// The broker asks to be left alone for a while (KIP-219).
     pub(super) fn handle_throttle(&mut self, now: Instant, broker: BrokerId, pause: Duration) {
         let until = now + pause.min(THROTTLE_MAX);
-        let link = self.links.entry(broker).or_default();
+        let link = self.link(broker);
         link.muted_until = Some(link.muted_until.map_or(until, |muted| muted.max(until)));
     }
 
@@ -354,22 +392,43 @@ impl<B: Batch + Clone, T> State<B, T> {
         let deadline = self.deadline(queue).filter(|_| !self.places[index].has_deadline);
         self.places[index].has_deadline |= deadline.is_some();
         self.timers.extend(retry_at.into_iter().chain(deadline).map(|at| (at, index)));
-        let queue = &self.queues[index];
-        if let Some(leader) = queue.leader()
-            && queue.sendable(now, self.rules.limits).is_some()
-        {
-            self.line_up(index, leader.broker);
-        }
+        self.stand(index, self.goal(now, index));
         self.identity_used_up |= self.queues[index].wants_identity();
         self.count(before, index);
     }
 
-    /// Puts a partition at the end of a broker's line, unless it stands there.
-    fn line_up(&mut self, index: usize, broker: BrokerId) {
-        if self.places[index].line != Some(broker) {
-            self.places[index].line = Some(broker);
-            self.links.entry(broker).or_default().ready.push_back(index);
+    /// The broker that the partition has something for now.
+    fn goal(&self, now: Instant, index: usize) -> Option<BrokerId> {
+        let broker = self.queues[index].leader()?.broker;
+        self.queues[index].sendable(now, self.limits(broker))?;
+        Some(broker)
+    }
+
+    /// A broker that speaks Produce 3 alone is of 0.11. It remembers one batch of a producer, so a
+    /// second one under way could not be told from a lost one if both are sent again (KAFKA-5494).
+    fn limits(&self, broker: BrokerId) -> Limits {
+        let limits = self.rules.limits;
+        match self.links.get(&broker).map(|link| link.way) {
+            Some(Way::Open(3)) if self.rules.idempotence => Limits { in_flight: 1, ..limits },
+            _ => limits,
         }
+    }
+
+    /// Puts a partition at the end of a broker's line, unless it stands there; it leaves any other.
+    fn stand(&mut self, index: usize, goal: Option<BrokerId>) {
+        let line = self.places[index].line;
+        if line.map(|(broker, _)| broker) == goal {
+            return;
+        }
+        if let Some((broker, ticket)) = line {
+            self.link(broker).ready.remove(&ticket);
+        }
+        self.places[index].line = goal.map(|broker| {
+            let ticket = self.next_ticket;
+            self.next_ticket += 1;
+            self.link(broker).ready.insert(ticket, index);
+            (broker, ticket)
+        });
     }
 
     fn deadline(&self, queue: &Queue<B, T>) -> Option<Instant> {
@@ -401,25 +460,18 @@ impl<B: Batch + Clone, T> State<B, T> {
 
     /// One batch of each partition in the broker's line, as many as fit.
     fn gather(&mut self, now: Instant, broker: BrokerId, version: i16) -> Option<Request<B>> {
-        let id = self.next_request;
-        let mut waiting = self.links.get(&broker)?.ready.len();
+        // Those that are served, and stand in line again, are behind this one.
+        let end = self.next_ticket;
+        let limits = self.limits(broker);
         let (mut batches, mut members, mut bytes) = (Vec::new(), Vec::new(), 0usize);
-        while waiting > 0 {
-            waiting -= 1;
-            let Some(index) = self.links.get_mut(&broker)?.ready.pop_front() else { break };
-            if self.places[index].line == Some(broker) {
-                self.places[index].line = None;
-            }
-            // It may stand in a line twice, after its leader moved away and came back.
-            let Some(len) = self.offered(now, index, broker, id) else { continue };
+        while let Some((_, &index)) = self.links.get(&broker)?.ready.range(..end).next() {
+            let len = self.queues[index].sendable(now, limits).map_or(0, Batch::len_bytes);
             if !batches.is_empty() && bytes.saturating_add(len) > self.rules.request_bytes_max {
-                self.places[index].line = Some(broker);
-                self.links.get_mut(&broker)?.ready.push_front(index);
                 break;
             }
-            if let Some(outbound) = self.take(now, index, version) {
+            self.stand(index, None);
+            if let Some(outbound) = self.take(now, index, limits, version) {
                 bytes += len;
-                self.places[index].request = Some(id);
                 members.push((index, outbound.sending.entry));
                 batches.push(outbound);
             }
@@ -430,27 +482,24 @@ impl<B: Batch + Clone, T> State<B, T> {
         if batches.is_empty() {
             return None;
         }
+        let id = self.next_request;
         self.next_request += 1;
-        self.links.get_mut(&broker)?.in_flight += 1;
+        self.link(broker).in_flight += 1;
         self.sent.insert(id, Sent { broker, batches: members });
         Some(Request { id, broker, batches })
     }
 
-    /// The size of the batch that the partition has for this broker and this request.
-    fn offered(&self, now: Instant, index: usize, broker: BrokerId, id: u64) -> Option<usize> {
-        let queue = &self.queues[index];
-        let is_here = queue.leader().is_some_and(|leader| leader.broker == broker);
-        if !is_here || self.places[index].request == Some(id) {
-            return None;
-        }
-        queue.sendable(now, self.rules.limits).map(Batch::len_bytes)
-    }
-
     /// Takes the partition's next batch, unless the broker is too old for it.
-    fn take(&mut self, now: Instant, index: usize, version: i16) -> Option<Outbound<B>> {
+    fn take(
+        &mut self,
+        now: Instant,
+        index: usize,
+        limits: Limits,
+        version: i16,
+    ) -> Option<Outbound<B>> {
         let queue = &mut self.queues[index];
         let partition = queue.partition().clone();
-        let (sending, batch) = queue.send(now, self.rules.limits)?;
+        let (sending, batch) = queue.send(now, limits)?;
         if version >= batch.version_min() {
             return Some(Outbound { partition, sending, batch: batch.clone() });
         }
@@ -517,6 +566,12 @@ impl<B: Batch + Clone, T> State<B, T> {
     pub(super) fn is_stopped(&self, partition: &TopicPartition) -> bool {
         self.index.get(partition).is_some_and(|index| self.queues[*index].is_stopped())
     }
+}
+
+/// The waits of one partition or broker.
+fn backoff(rules: &Rules, chance: u64) -> Backoff {
+    let (initial, max) = rules.backoff;
+    Backoff::with_seed(initial, max, rules.seed.wrapping_add(chance))
 }
 
 /// The longest throttle that is obeyed: a broker must not be able to stop us for ever.

@@ -308,6 +308,7 @@ async fn a_producer_without_permission_is_refused_and_not_silently_weaker() {
         let delivery = producer.send(&partition(0), batch(["a"])).await;
         let outcome = soon("the delivery", delivery).await;
         assert!(matches!(outcome, Err(Error::Refused { .. })), "{outcome:?}");
+        producer.restart(&partition(0));
     }
     assert_eq!(cluster.request_count(ApiKey::Produce), 0);
 }
@@ -440,4 +441,67 @@ async fn weaker_acknowledgements_are_honoured() {
         until("all are written", || stored(&cluster, 0).len() == 20).await;
         assert_eq!(stored(&cluster, 0), numbers(20));
     }
+}
+
+#[tokio::test]
+async fn a_producer_that_is_granted_its_permission_later_goes_on() {
+    let cluster = cluster(1).await;
+    let rule = cluster.intercept(ApiKey::InitProducerId, |_| {
+        Action::Error(ResponseError::ClusterAuthorizationFailed)
+    });
+    let producer = producer(&cluster, producing()).await;
+    let delivery = producer.send(&partition(0), batch(["refused"])).await;
+    let outcome = soon("the delivery", delivery).await;
+    assert!(matches!(outcome, Err(Error::Refused { .. })), "{outcome:?}");
+    drop(rule);
+    producer.restart(&partition(0));
+    all_written(send(&producer, 0, 3).await).await;
+    assert_eq!(stored(&cluster, 0), numbers(3));
+}
+
+#[tokio::test]
+async fn one_bad_answer_about_the_identity_fails_nothing() {
+    let garbage = bytes::Bytes::from_static(&[0xff; 64]);
+    let answers = [Action::Error(ResponseError::UnknownServerError), Action::Garbage(garbage)];
+    for answer in answers {
+        let cluster = cluster(1).await;
+        let _once = cluster.intercept_once(ApiKey::InitProducerId, move |_| answer.clone());
+        let producer = producer(&cluster, producing()).await;
+        all_written(send(&producer, 0, 3).await).await;
+        assert_eq!(stored(&cluster, 0), numbers(3));
+        assert!(cluster.request_count(ApiKey::InitProducerId) >= 2);
+    }
+}
+
+#[tokio::test]
+async fn a_topic_created_anew_on_brokers_without_topic_ids_is_produced_to() {
+    let builder = Cluster::builder().brokers(2).emulate(kmirror_fake::Release::V2_4);
+    let cluster = builder.topic("orders", 1).start().await.expect("starts");
+    let producer = producer(&cluster, producing()).await;
+    all_written(send(&producer, 0, 1).await).await;
+    for turn in 0..6 {
+        cluster.move_leader("orders", 0, 1 + turn % 2).expect("moves");
+        let delivery = producer.send(&partition(0), batch(["x"])).await;
+        soon("a delivery", delivery).await.expect("written");
+    }
+    cluster.delete_topic("orders").expect("there");
+    cluster.create_topic("orders", 1);
+    let delivery = producer.send(&partition(0), batch(["new"])).await;
+    soon("after the topic was created anew", delivery).await.expect("written");
+    assert_eq!(stored(&cluster, 0), ["new"]);
+}
+
+#[tokio::test]
+async fn dropped_connections_repeat_nothing_on_a_broker_of_0_11() {
+    let builder = Cluster::builder().emulate(kmirror_fake::Release::V0_11).topic("orders", 1);
+    let cluster = builder.start().await.expect("starts");
+    let producer = producer(&cluster, producing()).await;
+    let _rule = cluster.intercept(ApiKey::Produce, |context| match context.nth % 5 {
+        2 => Action::HandleThenDisconnect,
+        _ => Action::Continue,
+    });
+    for delivery in send(&producer, 0, 40).await {
+        soon("a delivery", delivery).await.expect("written");
+    }
+    assert_eq!(stored(&cluster, 0), numbers(40));
 }

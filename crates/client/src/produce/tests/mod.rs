@@ -3,6 +3,8 @@
 mod cases;
 mod model;
 mod queue;
+mod state;
+mod wakes;
 mod world;
 
 use std::ops::Range;

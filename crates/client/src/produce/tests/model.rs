@@ -77,8 +77,14 @@ impl Partition {
         }
         let verdict = self.append_checked(arrival);
         if random.chance(faults.append_and_fail) {
-            let codes = [ErrorCode::REQUEST_TIMED_OUT, ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND];
-            return fail(codes[random.below(2)]);
+            let codes = [
+                ErrorCode::REQUEST_TIMED_OUT,
+                ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+                // The partition moved away while the batch waited for the followers.
+                ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            ];
+            let base_offset = verdict.base_offset;
+            return Verdict { code: codes[random.below(codes.len())], base_offset };
         }
         verdict
     }

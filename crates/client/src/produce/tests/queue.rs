@@ -181,16 +181,47 @@ fn a_batch_that_a_later_one_overtook_stops_the_partition() {
 }
 
 #[test]
-fn a_rejected_batch_that_may_have_been_written_before_says_so() {
+fn a_refused_batch_that_may_have_been_written_is_neither_replaced_nor_left_out() {
+    let mut lane = Lane::proven();
+    (1..3).for_each(|token| lane.push(token));
+    let first = lane.send();
+    lane.answer(first, LOST);
+    lane.wait();
+    let again = lane.send();
+    // Nobody is asked what to do about it.
+    lane.answer(again, Reply::Rejected(Rejection::of(ErrorCode::MESSAGE_TOO_LARGE)));
+    let errors = lane.errors();
+    let code = ErrorCode::MESSAGE_TOO_LARGE;
+    assert!(matches!(errors[0], (1, Error::OrderLost { code: said, .. }) if said == code));
+    assert!(matches!(errors[1], (2, Error::Stopped { fate: Fate::NotWritten, .. })));
+}
+
+#[test]
+fn a_producer_that_is_forgotten_while_a_batch_may_be_written_stops_its_partition() {
     let mut lane = Lane::proven();
     lane.push(1);
     let first = lane.send();
     lane.answer(first, LOST);
     lane.wait();
     let again = lane.send();
-    lane.reject(again, Verdict::Stop);
+    lane.answer(again, Reply::OutOfSequence(ErrorCode::UNKNOWN_PRODUCER_ID));
     let errors = lane.errors();
-    assert!(matches!(errors[..], [(1, Error::Rejected { fate: Fate::Unknown, .. })]));
+    assert!(matches!(errors[..], [(1, Error::OrderLost { fate: Fate::Unknown, .. })]));
+}
+
+#[test]
+fn a_new_identity_is_asked_for_when_all_answers_are_in_and_not_before() {
+    let mut lane = Lane::proven();
+    lane.queue.adopt(Identity { producer_id: 8, epoch: i16::MAX });
+    lane.push(1);
+    let proof = lane.send();
+    lane.answer(proof, written());
+    (2..4).for_each(|token| lane.push(token));
+    let (first, second) = (lane.send(), lane.send());
+    lane.reject(first, Verdict::Skip);
+    assert!(!lane.queue.wants_identity());
+    lane.answer(second, OUT_OF_ORDER);
+    assert!(lane.queue.wants_identity());
 }
 
 #[test]
@@ -267,6 +298,22 @@ fn a_broker_that_blames_the_batch_for_ever_is_believed_in_the_end() {
         let asked = lane.queue.handle(lane.now, sending.entry, reply, &mut lane.done);
         assert!(asked.is_some(), "{code}");
     }
+}
+
+#[test]
+fn a_broker_that_forgot_the_producer_and_never_tells_the_logs_start_gets_a_higher_epoch() {
+    let mut lane = Lane::proven();
+    lane.push(1);
+    for _ in 0..10 {
+        let sending = lane.send();
+        if sending.identity.epoch > 0 {
+            assert_eq!(sending.base_sequence, 0);
+            return;
+        }
+        lane.answer(sending, Reply::Retry(ErrorCode::UNKNOWN_PRODUCER_ID));
+        lane.wait();
+    }
+    panic!("asked for ever");
 }
 
 #[test]

@@ -229,8 +229,7 @@ impl World {
 
     fn disconnect(&mut self, broker: i32) {
         let Some(mut wire) = self.wires.remove(&broker) else { return };
-        let closed_until = self.now + Duration::from_millis(50);
-        self.state.handle_closed(BrokerId(broker), Some(closed_until));
+        self.state.handle_unreached(self.now, BrokerId(broker));
         let ids: Vec<u64> = wire.requests.iter().map(|underway| underway.id).collect();
         wire.requests.retain(|underway| underway.verdicts.is_none());
         for underway in &mut wire.requests {
