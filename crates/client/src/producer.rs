@@ -26,7 +26,8 @@ pub struct Config {
     /// How long a topic may be missing before a record for it fails (`max.block.ms`).
     /// Default 60 s.
     pub missing_timeout: Duration,
-    /// The batches' way to the brokers.
+    /// The batches' way to the brokers. Unlike there, a batch is tried for 120 s by default
+    /// (`delivery.timeout.ms`), so that a flush ends.
     pub produce: produce::Config,
 }
 
@@ -36,7 +37,10 @@ impl Default for Config {
             codec: Codec::None,
             batch_bytes: 16 * 1024,
             missing_timeout: Duration::from_secs(60),
-            produce: produce::Config::default(),
+            produce: produce::Config {
+                delivery_timeout: Some(Duration::from_secs(120)),
+                ..produce::Config::default()
+            },
         }
     }
 }
@@ -140,10 +144,11 @@ impl Producer {
     /// Adds a record to the batch of its partition: the one given, or the one its key hashes to.
     ///
     /// Waits while too much is on the way. What became of the record is told by
-    /// [`Producer::flush`], or by a later call that finds an earlier batch failed.
+    /// [`Producer::flush`], or by a later call that finds an earlier batch failed; what follows a
+    /// failed batch in its partition fails with it, and what is sent after that was told goes on.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`]. After [`Error::Write`] this record was not taken: an earlier batch failed.
     pub async fn send(
         &mut self,
         topic: &str,
@@ -151,13 +156,14 @@ impl Producer {
         record: &Record<'_>,
     ) -> Result<(), Error> {
         let partition = self.place(topic, partition, record.key).await?;
+        self.make_room(&partition).await?;
         let codec = self.config.codec;
         let builder = self.open.entry(partition.clone()).or_insert_with(|| Builder::new(codec));
         builder
             .push(record)
             .map_err(|source| Error::Record { partition: partition.clone(), source })?;
         if builder.len_bytes_uncompressed() >= self.config.batch_bytes {
-            self.dispatch(partition).await?;
+            self.dispatch(partition).await;
         }
         Ok(())
     }
@@ -170,7 +176,8 @@ impl Producer {
         let mut outcome = Ok(());
         let open: Vec<TopicPartition> = self.open.keys().cloned().collect();
         for partition in open {
-            outcome = outcome.and(self.dispatch(partition).await);
+            outcome = outcome.and(self.make_room(&partition).await);
+            self.dispatch(partition).await;
         }
         while let Some(sent) = self.under_way.pop_front() {
             outcome = outcome.and(sent.finish().await);
@@ -178,22 +185,37 @@ impl Producer {
         outcome
     }
 
-    async fn dispatch(&mut self, partition: TopicPartition) -> Result<(), Error> {
+    /// Lets a partition that stopped go on, once the failure is told; waits for the oldest batch
+    /// while there are too many.
+    async fn make_room(&mut self, partition: &TopicPartition) -> Result<(), Error> {
+        let mut outcome = Ok(());
+        if self.batches.is_stopped(partition) {
+            let (stopped, others) =
+                self.under_way.drain(..).partition(|sent| sent.partition == *partition);
+            self.under_way = others;
+            for sent in Vec::from(stopped) {
+                outcome = outcome.and(sent.finish().await);
+            }
+            self.batches.restart(partition);
+        }
+        if self.under_way.len() >= UNDER_WAY_MAX
+            && let Some(oldest) = self.under_way.pop_front()
+        {
+            outcome = outcome.and(oldest.finish().await);
+        }
+        outcome
+    }
+
+    async fn dispatch(&mut self, partition: TopicPartition) {
         let builder = self.open.get_mut(&partition);
         let batch = builder.and_then(|builder| builder.finish(&mut self.compressor));
-        let Some(batch) = batch else { return Ok(()) };
+        let Some(batch) = batch else { return };
         if let Some(spreader) = self.spreaders.get_mut(&partition.topic) {
             spreader.next_batch();
         }
         let records = batch.records_count();
         let delivery = self.batches.send(&partition, batch).await;
         self.under_way.push_back(Sent { partition, records, delivery });
-        if self.under_way.len() > UNDER_WAY_MAX
-            && let Some(oldest) = self.under_way.pop_front()
-        {
-            oldest.finish().await?;
-        }
-        Ok(())
     }
 
     async fn place(
