@@ -5,10 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+};
+use kafka_protocol::messages::{GroupId, OffsetCommitRequest, OffsetFetchResponse, TopicName};
+use kafka_protocol::protocol::{Encodable, StrBytes};
+use kmirror_client::admin::Admin;
 use kmirror_client::connection::{Address, Connector, Duplex};
 use kmirror_client::group::{
     Assignor, Committer, Config, Error, Event, HandBack, Instance, LostCause, Membership,
@@ -405,4 +412,68 @@ async fn a_changed_subscription_moves_whole_topics() {
     assert_eq!(partitions, parts(0..4));
     hand_back.done();
     assert_eq!(assigned(&mut membership).await.1, [TopicPartition::new("u", 0)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_offset_that_is_not_told_is_refused_by_itself_and_never_counts_as_not_committed() {
+    let cluster = cluster(Release::V3_9).await;
+    let (mut membership, mut committer) = join(&cluster, config()).await;
+    let (_, added) = assigned(&mut membership).await;
+    assert!(committer.commit(&at(&added, 7)).await.unwrap().is_complete());
+    for (code, error) in [
+        (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ResponseError::UnknownTopicOrPartition),
+        (ErrorCode::TOPIC_AUTHORIZATION_FAILED, ResponseError::TopicAuthorizationFailed),
+        (ErrorCode::UNSTABLE_OFFSET_COMMIT, ResponseError::UnstableOffsetCommit),
+    ] {
+        let refused = refusing_offset(error, 1);
+        let _rule = cluster.intercept(ApiKey::OffsetFetch, move |_| Action::Reply(refused.clone()));
+        let read = membership.committed().of(added.clone()).await.unwrap();
+        assert_eq!(read.offsets, at(&parts([0, 2, 3]), 7), "{code}");
+        assert_eq!(read.refused, [(TopicPartition::new("t", 1), code)].into());
+    }
+}
+
+/// An OffsetFetch answer of version 8 in which all partitions but one are committed at 7.
+fn refusing_offset(error: ResponseError, refused: i32) -> Bytes {
+    let partitions = (0..4).map(|number| {
+        let partition = OffsetFetchResponsePartitions::default()
+            .with_partition_index(number)
+            .with_metadata(Some(StrBytes::from_static_str("")));
+        if number == refused {
+            partition.with_committed_offset(-1).with_error_code(error.code())
+        } else {
+            partition.with_committed_offset(7).with_committed_leader_epoch(-1)
+        }
+    });
+    let topic = OffsetFetchResponseTopics::default()
+        .with_name(TopicName(StrBytes::from_static_str("t")))
+        .with_partitions(partitions.collect());
+    let group = OffsetFetchResponseGroup::default()
+        .with_group_id(GroupId(StrBytes::from_static_str(GROUP)))
+        .with_topics(vec![topic]);
+    let mut bytes = BytesMut::new();
+    OffsetFetchResponse::default().with_groups(vec![group]).encode(&mut bytes, 8).unwrap();
+    bytes.freeze()
+}
+
+#[tokio::test(start_paused = true)]
+async fn brokers_before_2_1_are_asked_to_keep_offsets_for_longer_than_a_day() {
+    let cluster = cluster(Release::V1_1).await;
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let _rule = cluster.intercept(ApiKey::OffsetCommit, move |context| {
+        let request: OffsetCommitRequest = context.decode().unwrap();
+        seen.lock().unwrap().push(request.retention_time_ms);
+        Action::Continue
+    });
+    let (mut membership, mut committer) = join(&cluster, config()).await;
+    let (_, added) = assigned(&mut membership).await;
+    assert!(committer.commit(&at(&added, 7)).await.unwrap().is_complete());
+    membership.leave().await;
+    let admin = Admin::new(client(&cluster).await);
+    let altered = admin.alter_group_offsets(GROUP, &at(&added, 8)).await.unwrap();
+    assert!(altered.values().all(Result::is_ok), "{altered:?}");
+    let month = 30 * 24 * 60 * 60 * 1000;
+    let asked = asked.lock().unwrap();
+    assert!(asked.len() == 2 && asked.iter().all(|asked| *asked > month), "{asked:?}");
 }

@@ -298,6 +298,10 @@ impl Member {
             Event::Assigned { added, .. } => {
                 let committed = self.membership.committed().of(added.iter().cloned()).await;
                 let committed = committed.map_err(Failure::runtime)?;
+                if let Some((partition, code)) = committed.refused.into_iter().next() {
+                    let error = format!("the committed offset of {partition} is not told: {code}");
+                    return Err(Failure::runtime(error));
+                }
                 reading.begin(added, committed.offsets).await
             }
             Event::Revoking { partitions, hand_back, .. } => {

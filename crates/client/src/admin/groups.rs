@@ -219,10 +219,11 @@ fn commit_request(
             .with_name(topic_name(topic))
             .with_partitions(offsets.into_iter().map(partition).collect())
     });
-    OffsetCommitRequest::default()
+    let request = OffsetCommitRequest::default()
         .with_group_id(GroupId(text(group)))
         .with_generation_id_or_member_epoch(-1)
-        .with_topics(topics.collect())
+        .with_topics(topics.collect());
+    if version <= 4 { request.with_retention_time_ms(group::RETENTION_MS) } else { request }
 }
 
 async fn list_groups_of(broker: &Broker, id: BrokerId) -> Result<Vec<GroupListing>, Error> {

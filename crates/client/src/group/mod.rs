@@ -41,6 +41,7 @@ use driver::{Command, Driver, Ends, Standing};
 pub use assignor::Assignor;
 pub use config::{Config, Instance};
 pub use error::Error;
+pub(crate) use offsets::RETENTION_MS;
 pub use offsets::{CommitReport, Committed, CommittedOffsets, Committer, OffsetAndMetadata};
 pub use protocol::Error as ProtocolError;
 pub use state::LostCause;

@@ -4,7 +4,8 @@
 //! the coordinator refuses it once the partitions are somebody else's; and it leaves out what
 //! this member no longer owns.
 //!
-//! - OffsetCommit 2 to 9: 5 drops the retention time, 6 adds the leader epoch, 7 the instance id;
+//! - OffsetCommit 2 to 9: up to 4 it says how long the offset is kept ([`RETENTION_MS`]), 6 adds
+//!   the leader epoch, 7 the instance id;
 //! - OffsetFetch 1 to 8: 2 moves group errors out of the partitions, 5 adds the leader epoch, 7
 //!   hides offsets of open transactions (KIP-447), 8 takes several groups (one is sent).
 
@@ -36,9 +37,15 @@ use crate::error;
 use crate::error_code::ErrorCode;
 use crate::name::TopicPartition;
 
-/// How often a commit for a topic the coordinator does not know is repeated before it is given up:
-/// a new topic may not have reached it yet, a deleted one never will.
+/// How often a topic the coordinator does not know is asked for before that is believed: a new topic
+/// may not have reached it yet, a deleted one never will.
 const UNKNOWN_TOPIC_TRIES: u32 = 3;
+
+/// How long brokers before 2.1 are asked to keep an offset after its last commit. By themselves they
+/// forget it after a day, whether or not the group still has members (KIP-211): a mirror that was
+/// stopped over a weekend would begin anew. A year is longer than any operator's setting that this
+/// overrides, so that it never shortens one.
+pub(crate) const RETENTION_MS: i64 = 365 * 24 * 60 * 60 * 1000;
 
 /// The shortest and the longest wait between two tries.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -194,10 +201,12 @@ impl CommittedOffsets {
     }
 
     /// What the group has committed for `partitions`. Offsets in an open transaction are waited
-    /// for.
+    /// for; what is not told in time is refused one by one, and does not take the others' answers
+    /// away.
     ///
     /// # Errors
-    /// [`Error::TimedOut`], or [`Error::Refused`] when the group itself is refused.
+    /// [`Error::TimedOut`] when nothing was answered for one of them, or [`Error::Refused`] when the
+    /// group itself is refused.
     pub async fn of(
         &self,
         partitions: impl IntoIterator<Item = TopicPartition>,
@@ -214,8 +223,16 @@ impl CommittedOffsets {
                 }
                 Err(error) => attempts.note(error)?,
             }
-            if !pending.is_empty() {
-                attempts.pause(std::future::pending::<()>()).await?;
+            if !pending.is_empty()
+                && let Err(late) = attempts.pause(std::future::pending::<()>()).await
+            {
+                for partition in pending {
+                    let Some(code) = attempts.unsettled.remove(&partition) else {
+                        return Err(late);
+                    };
+                    committed.refused.insert(partition, code);
+                }
+                return Ok(committed);
             }
         }
         Ok(committed)
@@ -230,6 +247,8 @@ struct Attempts<'a> {
     backoff: Backoff,
     last: Option<error::Error>,
     unknown_topic: BTreeMap<TopicPartition, u32>,
+    /// What was last said of partitions whose offset is not told yet.
+    unsettled: BTreeMap<TopicPartition, ErrorCode>,
 }
 
 impl<'a> Attempts<'a> {
@@ -241,6 +260,7 @@ impl<'a> Attempts<'a> {
             backoff: Backoff::new(RETRY.0, RETRY.1),
             last: None,
             unknown_topic: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
         }
     }
 
@@ -340,11 +360,11 @@ impl<'a> Attempts<'a> {
             Err(ErrorCode::GROUP_AUTHORIZATION_FAILED) => {
                 return Err(self.refused(ErrorCode::GROUP_AUTHORIZATION_FAILED));
             }
-            Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => {
-                pending.remove(&partition);
-            }
-            Err(code) if code.is_retryable() => {
+            // Never "not committed": whoever believes that begins at the wrong place.
+            Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) if self.may_be_new(&partition) => {}
+            Err(code) if code.is_retryable() && code != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => {
                 let _ = self.coordinator.judge(code);
+                self.unsettled.insert(partition, code);
             }
             Err(code) => {
                 if pending.remove(&partition) {
@@ -404,6 +424,9 @@ fn commit_request(
         .with_generation_id_or_member_epoch(identity.generation)
         .with_member_id(text(&identity.member_id))
         .with_topics(topics);
+    if version <= 4 {
+        request.retention_time_ms = RETENTION_MS;
+    }
     if version >= 7 {
         request.group_instance_id = optional_text(identity.instance_id.as_ref());
     }
