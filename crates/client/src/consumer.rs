@@ -277,6 +277,7 @@ impl Consumer {
                 self.taken.retain(|partition, _| !partitions.contains(partition));
                 Ok(())
             }
+            group::Event::Refused { error } => Err(Error::Group(error)),
         }
     }
 

@@ -50,6 +50,29 @@ impl std::fmt::Display for Subject {
     }
 }
 
+/// An error with all its causes, as `what: why: why that`. What is shown where no error can be
+/// carried, a log line above all, shows this: an error's own text speaks of its own level only.
+///
+/// ```
+/// use kmirror_client::error::Chain;
+///
+/// let error = "x".parse::<i32>().unwrap_err();
+/// assert_eq!(Chain(&error).to_string(), "invalid digit found in string");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Chain<'a>(pub &'a (dyn std::error::Error + 'static));
+
+/// The most causes that are shown: for errors that contain themselves.
+const CAUSES_MAX: usize = 20;
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let causes = std::iter::successors(self.0.source(), |error| error.source());
+        causes.take(CAUSES_MAX).try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
+
 /// A cause from another library, shared because many callers may wait for one connection.
 pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
@@ -280,6 +303,23 @@ mod tests {
         };
         assert_eq!(closed(true).fate(), Fate::Unknown);
         assert_eq!(closed(false).fate(), Fate::NotWritten);
+    }
+
+    #[test]
+    fn a_chain_names_every_cause_once() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let error = Error::Bootstrap {
+            addresses: "broker:9092".to_owned(),
+            source: Box::new(Error::Connect {
+                address: Address::new("broker", 9092),
+                source: Arc::new(refused),
+            }),
+        };
+        assert_eq!(
+            Chain(&error).to_string(),
+            "reach the cluster: none of the bootstrap servers broker:9092 answered: connect to \
+             broker:9092: connection refused"
+        );
     }
 
     #[test]

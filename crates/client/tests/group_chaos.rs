@@ -130,6 +130,7 @@ async fn live(
                 world.lock().unwrap().give(member, &partitions, &format!("loses ({cause:?})"));
                 flushing = None;
             }
+            Event::Refused { error } => panic!("nothing is refused here: {error}"),
         }
     }
 }

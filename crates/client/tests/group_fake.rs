@@ -346,11 +346,11 @@ async fn a_commit_waits_out_what_passes_and_gives_up_when_its_time_is_up() {
 #[tokio::test(start_paused = true)]
 async fn refusals_that_stay_are_told_once_and_end_it() {
     let cluster = cluster(Release::V3_9).await;
-    let refusal = Action::Error(ResponseError::GroupAuthorizationFailed);
+    let refusal = Action::Error(ResponseError::InvalidSessionTimeout);
     let _rule = cluster.intercept(ApiKey::JoinGroup, move |_| refusal.clone());
     let (mut membership, mut committer) = join(&cluster, config()).await;
     let refused = membership.next().await;
-    let expected = ErrorCode::GROUP_AUTHORIZATION_FAILED;
+    let expected = ErrorCode::INVALID_SESSION_TIMEOUT;
     assert!(
         matches!(&refused, Err(Error::Refused { code, .. }) if *code == expected),
         "{refused:?}"
@@ -412,6 +412,94 @@ async fn a_changed_subscription_moves_whole_topics() {
     assert_eq!(partitions, parts(0..4));
     hand_back.done();
     assert_eq!(assigned(&mut membership).await.1, [TopicPartition::new("u", 0)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_right_that_is_granted_later_is_waited_for_and_asked_for_once_more_when_it_is_taken_away()
+{
+    let cluster = cluster(Release::V3_9).await;
+    let refused = |api| {
+        let refusal = Action::Error(ResponseError::GroupAuthorizationFailed);
+        cluster.intercept(api, move |_| refusal.clone())
+    };
+    let rules = (refused(ApiKey::FindCoordinator), refused(ApiKey::JoinGroup));
+    let (mut membership, mut committer) = join(&cluster, config()).await;
+    let told = |event| match event {
+        Event::Refused { error: Error::Refused { code, .. } } => {
+            assert_eq!(code, ErrorCode::GROUP_AUTHORIZATION_FAILED);
+        }
+        other => panic!("expected a refusal, got {other:?}"),
+    };
+    told(next(&mut membership).await);
+    undisturbed(&mut membership).await;
+    drop(rules);
+    let (_, added) = assigned(&mut membership).await;
+    let rule = refused(ApiKey::Heartbeat);
+    told(next(&mut membership).await);
+    drop(rule);
+    undisturbed(&mut membership).await;
+    assert!(committer.commit(&at(&added, 1)).await.unwrap().is_complete());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_of_others_is_named_with_its_members_and_their_assignor() {
+    let cluster = cluster(Release::V3_9).await;
+    let (mut theirs, _) = join(&cluster, eager()).await;
+    assigned(&mut theirs).await;
+    let (mut ours, _) = join(&cluster, config()).await;
+    let in_use = ours.next().await.unwrap_err();
+    assert!(matches!(in_use, Error::InUse { .. }), "{in_use:?}");
+    let told = in_use.to_string();
+    for part in [GROUP, "kmirror on ", "range", "cooperative-sticky", "choose another group.id"] {
+        assert!(told.contains(part), "{told}");
+    }
+    undisturbed(&mut theirs).await;
+}
+
+/// Leaves; not within a minute is a failure.
+async fn left(membership: Membership) {
+    let left = tokio::time::timeout(Duration::from_secs(60), membership.leave()).await;
+    left.expect("leaving ends");
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaving_waits_neither_for_news_to_be_taken_nor_for_a_coordinator_that_hangs() {
+    let cluster = cluster(Release::V3_9).await;
+    let (mut membership, _committer) = join(&cluster, config()).await;
+    assigned(&mut membership).await;
+    for _ in 0..8 {
+        cluster.rebalance_group(GROUP);
+        clock::sleep(Duration::from_secs(5)).await;
+    }
+    let before = clock::now();
+    left(membership).await;
+    assert!(before.elapsed() < Duration::from_secs(1), "took {:?}", before.elapsed());
+    assert!(cluster.group(GROUP).unwrap().members.is_empty());
+
+    let (mut membership, _committer) = join(&cluster, config()).await;
+    assigned(&mut membership).await;
+    cluster.brokers().into_iter().for_each(|broker| cluster.freeze_broker(broker).unwrap());
+    let before = clock::now();
+    left(membership).await;
+    assert!(before.elapsed() <= Duration::from_secs(5), "took {:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_at_a_coordinator_that_hangs_goes_on_at_the_next_one() {
+    let cluster = cluster(Release::V3_9).await;
+    let stuck = cluster.coordinator(GROUP).unwrap();
+    let other = if stuck == 1 { 2 } else { 1 };
+    let client = client(&cluster).await;
+    let rule = cluster.intercept(ApiKey::JoinGroup, move |context| {
+        if context.broker == stuck { Action::Ignore } else { Action::Continue }
+    });
+    let (mut membership, _committer) = Membership::join(&client, config()).unwrap();
+    clock::sleep(Duration::from_secs(1)).await;
+    cluster.move_coordinator(GROUP, other);
+    let before = clock::now();
+    assigned(&mut membership).await;
+    assert!(before.elapsed() < Duration::from_secs(15), "took {:?}", before.elapsed());
+    drop(rule);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kmirror_client::config::Config as Cluster;
-use kmirror_client::group::Assignor;
 pub use kmirror_client::group::slot::Slot;
+use kmirror_client::group::{self, Assignor};
 
 use crate::error::Error;
 use crate::policy::filter::Selection;
@@ -404,17 +404,28 @@ impl Config {
 
 impl Group {
     fn validate(&self) -> Result<(), Error> {
-        if self.heartbeat_interval.is_zero() || self.heartbeat_interval >= self.session_timeout {
-            return Err(wrong("group.heartbeat_interval", "it must be below the session timeout"));
-        }
-        if self.assignors.is_empty() {
-            return Err(wrong("group.assignors", "there is none"));
-        }
-        self.assignors().map(drop)
+        self.member()?.check().map_err(|error| match error {
+            group::Error::Config { setting: "heartbeat_interval", problem } => {
+                wrong("group.heartbeat_interval", &problem)
+            }
+            group::Error::Config { problem, .. } => wrong("group.assignors", &problem),
+            source => Error::Group { source },
+        })
+    }
+
+    /// What every member of the group is configured with.
+    pub(crate) fn member(&self) -> Result<group::Config, Error> {
+        let mut config = group::Config::new(Arc::clone(&self.id));
+        config.session_timeout = self.session_timeout;
+        config.session_timeout_dynamic = self.session_timeout_dynamic;
+        config.rebalance_timeout = self.rebalance_timeout;
+        config.heartbeat_interval = self.heartbeat_interval;
+        config.assignors = self.assignors()?;
+        Ok(config)
     }
 
     /// The assignors by their names.
-    pub(crate) fn assignors(&self) -> Result<Vec<Assignor>, Error> {
+    fn assignors(&self) -> Result<Vec<Assignor>, Error> {
         let assignor = |name: &Arc<str>| {
             let unknown = || wrong("group.assignors", &format!("there is none called {name}"));
             Assignor::from_name(name).ok_or_else(unknown)
@@ -486,7 +497,10 @@ mod tests {
         changed.produce.in_flight_max = 6;
         assert_eq!(setting(&changed), "produce.in_flight_max");
         let mut group = Group::new("mirror");
-        group.heartbeat_interval = group.session_timeout;
+        group.heartbeat_interval = group.session_timeout_dynamic;
         assert_eq!(setting(&config().with_group(group)), "group.heartbeat_interval");
+        let mut group = Group::new("mirror");
+        group.assignors.clear();
+        assert_eq!(setting(&config().with_group(group)), "group.assignors");
     }
 }

@@ -314,6 +314,7 @@ impl Member {
                 reading.forget(&partitions);
                 Ok(())
             }
+            Event::Refused { error } => Err(Failure::runtime(error)),
         }
     }
 

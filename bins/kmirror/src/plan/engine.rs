@@ -141,17 +141,23 @@ fn membership(group: &mut Group, key: &str, value: &str) -> Result<(), String> {
                 .filter(|name| !name.is_empty())
                 .map(assignor)
                 .collect::<Result<_, _>>()?;
+            if group.assignors.is_empty() {
+                return Err(ASSIGNORS.to_owned());
+            }
         }
         _ => {}
     }
     Ok(())
 }
 
+/// What `partition.assignment.strategy` takes.
+const ASSIGNORS: &str = "must name range, roundrobin, sticky or cooperative-sticky";
+
 /// Kafka names assignors by class, the group protocol by a word.
 fn assignor(name: &str) -> Result<Arc<str>, String> {
     match Assignor::from_name(name) {
         Some(assignor) => Ok(assignor.name().into()),
-        None => Err("must name range, roundrobin, sticky or cooperative-sticky".to_owned()),
+        None => Err(ASSIGNORS.to_owned()),
     }
 }
 
@@ -417,9 +423,13 @@ mod tests {
             "org.apache.kafka.clients.consumer.RangeAssignor, roundrobin",
         );
         assert!(shown(&flow).contains(r#"assignors: ["range", "roundrobin"]"#));
-        let flow = with(Role::Consumer, "partition.assignment.strategy", "com.example.Mine");
-        let client = || kmirror_client::Config::new("a:1").unwrap();
-        assert!(build(&flow, client(), client()).is_err());
+        for none in ["com.example.Mine", "", " , "] {
+            let flow = with(Role::Consumer, "partition.assignment.strategy", none);
+            let client = || kmirror_client::Config::new("a:1").unwrap();
+            let refused = build(&flow, client(), client()).unwrap_err();
+            let told = format!("{refused:?}");
+            assert!(told.contains("partition.assignment.strategy"), "{none:?}: {told}");
+        }
     }
 
     #[test]

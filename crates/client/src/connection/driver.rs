@@ -19,7 +19,8 @@ pub(super) fn start(duplex: Duplex, shared: Arc<Shared>, options: &Options) -> T
     let (frame_bytes_max, idle_max) = (options.frame_bytes_max, options.idle_max);
     task::spawn("connection", async move {
         let Duplex { read, write } = duplex;
-        let reason = tokio::select! {
+        // Reading comes first: what was answered while this thread was busy is not overdue.
+        let reason = tokio::select! { biased;
             reason = read_all(read, &shared, frame_bytes_max) => reason,
             reason = write_all(write, &shared) => reason,
             reason = watch_deadlines(&shared, idle_max) => reason,

@@ -108,18 +108,38 @@ impl Config {
         self.assignors.iter().all(|assignor| assignor.is_cooperative())
     }
 
+    /// Whether a member can live with these settings.
+    ///
     /// # Errors
-    /// When there is no assignor, or the same one twice.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        let names: Vec<&str> = self.assignors.iter().map(|assignor| assignor.name()).collect();
-        let distinct: BTreeSet<&str> = names.iter().copied().collect();
-        let problem = match names.len() {
-            0 => "at least one is needed",
-            count if count != distinct.len() => "each may be named once",
-            _ => return Ok(()),
-        };
-        Err(Error::Assignors { names: names.join(","), problem })
+    /// [`Error::Config`] when there is no assignor, or the same one twice; or when heartbeats are
+    /// so rare that a session ends between two of them. Any member may come to be a dynamic one,
+    /// for want of a slot or on brokers before 2.3, so the shorter session counts.
+    pub fn check(&self) -> Result<(), Error> {
+        let names: BTreeSet<&str> = self.assignors.iter().map(|assignor| assignor.name()).collect();
+        if names.is_empty() {
+            return Err(wrong("assignors", "there is none".to_owned()));
+        }
+        if names.len() < self.assignors.len() {
+            return Err(wrong("assignors", "one is named twice".to_owned()));
+        }
+        let session = self.session_timeout.min(self.session_timeout_dynamic);
+        let interval = self.heartbeat_interval;
+        if interval.is_zero() || interval >= session {
+            let problem =
+                format!("{interval:?} is not between 0 and the session time-out {session:?}");
+            return Err(wrong("heartbeat_interval", problem));
+        }
+        Ok(())
     }
+}
+
+fn wrong(setting: &'static str, problem: String) -> Error {
+    Error::Config { setting, problem }
+}
+
+/// How long a heartbeat may go unanswered: twice more must fit into the session.
+pub(super) fn heartbeat_timeout(session: Duration) -> Duration {
+    (session / 3).max(Duration::from_secs(1))
 }
 
 #[cfg(test)]
@@ -132,6 +152,19 @@ mod tests {
         assert!(config.is_cooperative());
         let mixed = [Assignor::CooperativeSticky, Assignor::Range];
         assert!(!config.with_assignors(mixed).is_cooperative());
+    }
+
+    #[test]
+    fn heartbeats_fit_into_the_shorter_session() {
+        let mut config = Config::new("g");
+        config.heartbeat_interval = config.session_timeout_dynamic;
+        let refused = config.check();
+        assert!(
+            matches!(refused, Err(Error::Config { setting: "heartbeat_interval", .. })),
+            "a dynamic member would be expelled between two heartbeats: {refused:?}"
+        );
+        config.heartbeat_interval = config.session_timeout_dynamic / 2;
+        assert!(config.check().is_ok());
     }
 
     #[test]

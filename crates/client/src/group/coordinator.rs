@@ -17,6 +17,7 @@ use super::error::Error;
 use super::state::Failure;
 use crate::broker::{Answer, Broker, Lane};
 use crate::client::Client;
+use crate::clock;
 use crate::connection::{Api, Connection};
 use crate::error::{self, Subject};
 use crate::error_code::ErrorCode;
@@ -24,6 +25,10 @@ use crate::name::BrokerId;
 
 /// The kind of key that is a consumer group.
 const GROUP: i8 = 0;
+
+/// How long a join waits before it looks whether the coordinator is another by now, and how often
+/// it looks again.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Finds the coordinator and remembers it.
 #[derive(Debug)]
@@ -54,28 +59,45 @@ impl Coordinator {
         &self.group_id
     }
 
-    /// Sends a quick request on the coordinator's lane.
+    /// Sends a quick request on the coordinator's lane. Finding the coordinator and reaching it are
+    /// part of the time: whoever has to know by then must not wait for a broker that hangs.
     pub(crate) async fn call<Q: Api>(
         &self,
         versions: RangeInclusive<i16>,
         timeout: Duration,
         build: impl FnOnce(i16) -> Q,
     ) -> Result<Answer<Q::Response>, error::Error> {
-        let broker = self.broker().await?;
-        let answer = broker.call_within(Lane::Coordinator, versions, timeout, build).await;
+        let asked = async {
+            let broker = self.broker().await?;
+            broker.call_within(Lane::Coordinator, versions, timeout, build).await
+        };
+        let answer = tokio::time::timeout(timeout, asked).await;
+        let answer = answer.unwrap_or_else(|_| Err(self.unanswered(<Q as Api>::KEY, timeout)));
         answer.inspect_err(|_| self.forget())
     }
 
-    /// Sends a request that waits for the other members, on a connection of its own.
+    /// Sends a request that waits for the other members, on a connection of its own. It may have to
+    /// wait for long, so it is given up when the group has another coordinator: one that hangs, or
+    /// is cut off from the others, never answers.
     pub(crate) async fn call_joining<Q: Api>(
         &self,
         versions: RangeInclusive<i16>,
         timeout: Duration,
         build: impl FnOnce(i16) -> Q,
     ) -> Result<Answer<Q::Response>, error::Error> {
-        let connection = self.joining_connection().await?;
-        let version = connection.version(<Q as Api>::KEY, versions)?;
-        let answer = connection.call(version, &build(version), timeout).await;
+        let (id, connection) = self.joining_connection().await?;
+        let api = <Q as Api>::KEY;
+        let version = connection.version(api, versions)?;
+        let request = build(version);
+        let answer = tokio::select! {
+            answer = connection.call(version, &request, timeout) => answer,
+            () = self.moved_from(id) => Err(error::Error::Closed {
+                api,
+                address: connection.address().clone(),
+                reason: "the group has another coordinator".into(),
+                written: true,
+            }),
+        };
         let body = answer.inspect_err(|_| self.forget())?;
         Ok(Answer { version, body })
     }
@@ -124,18 +146,42 @@ impl Coordinator {
         }
     }
 
-    async fn joining_connection(&self) -> Result<Connection, error::Error> {
+    /// Returns when a broker says that the coordinator is another one than `joined`.
+    async fn moved_from(&self, joined: BrokerId) {
+        loop {
+            clock::sleep(LOOK_AGAIN).await;
+            let found = tokio::time::timeout(LOOK_AGAIN, self.find()).await;
+            if matches!(found, Ok(Ok(id)) if id != joined) {
+                return;
+            }
+        }
+    }
+
+    /// Nobody answered in time: not the coordinator, nor, while it is not known, anybody who knows.
+    fn unanswered(&self, api: ApiKey, timeout: Duration) -> error::Error {
+        let known = self.known().broker.and_then(|id| self.client.broker(id).ok());
+        let address = match known {
+            Some(broker) => broker.advertised().clone(),
+            None => {
+                let first = self.client.config().bootstrap.first().cloned();
+                first.expect("invariant: a client was reached by one of its bootstrap servers")
+            }
+        };
+        error::Error::Timeout { api, address, timeout, written: true }
+    }
+
+    async fn joining_connection(&self) -> Result<(BrokerId, Connection), error::Error> {
         let broker = self.broker().await?;
         let id = broker.id().unwrap_or(BrokerId(-1));
         let open = self.known().joining.clone();
         if let Some((_, connection)) =
             open.filter(|(of, connection)| *of == id && !connection.is_closed())
         {
-            return Ok(connection);
+            return Ok((id, connection));
         }
         let connection = broker.dial().await.inspect_err(|_| self.forget())?;
         self.known().joining = Some((id, connection.clone()));
-        Ok(connection)
+        Ok((id, connection))
     }
 
     async fn broker(&self) -> Result<Broker, error::Error> {

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::assignor::Counts;
-use super::config::Config;
+use super::config::{Config, heartbeat_timeout};
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::state::{Action, Identity, Input, Machine, Notice};
@@ -23,6 +23,7 @@ use super::{Event, HandBack, requests};
 use crate::client::Client;
 use crate::clock;
 use crate::cluster::View;
+use crate::error::Chain;
 use crate::error_code::ErrorCode;
 use crate::name::TopicPartition;
 
@@ -108,8 +109,9 @@ impl Driver {
                 break;
             }
             let wake = self.machine.next_wake(clock::now());
-            // Every arm is cancel-safe: they wait, and what they wait for stays where it is.
-            tokio::select! {
+            // Every arm is cancel-safe: they wait, and what they wait for stays where it is. Time
+            // comes last: what was answered while this thread was busy counts before it.
+            tokio::select! { biased;
                 permit = events.reserve(), if self.machine.has_notice() => match permit {
                     Ok(permit) => {
                         if let Some(notice) = self.machine.next_notice() {
@@ -207,7 +209,11 @@ impl Driver {
                     continue;
                 }
                 Action::Heartbeat(identity) => {
-                    let time = heartbeat_time(&config, &identity);
+                    let session = match identity.instance_id {
+                        Some(_) => config.session_timeout,
+                        None => config.session_timeout_dynamic,
+                    };
+                    let time = heartbeat_timeout(session);
                     Box::pin(async move { requests::heartbeat(&coordinator, time, identity).await })
                 }
                 Action::Audit(topics) => Box::pin(async move {
@@ -222,15 +228,6 @@ impl Driver {
             self.under_way.push(under_way);
         }
     }
-}
-
-/// How long a heartbeat may go unanswered: twice more must fit into the session.
-fn heartbeat_time(config: &Config, identity: &Identity) -> Duration {
-    let session = match identity.instance_id {
-        Some(_) => config.session_timeout,
-        None => config.session_timeout_dynamic,
-    };
-    (session / 3).max(Duration::from_secs(1))
 }
 
 async fn sleep_to(wake: Option<Instant>) {
@@ -266,6 +263,13 @@ fn tell(
         Notice::Lost { partitions, cause } => {
             tracing::warn!(%group_id, partitions = partitions.len(), ?cause, "partitions lost");
             Ok(Event::Lost { partitions, cause })
+        }
+        Notice::Refused(error) => {
+            tracing::warn!(
+                %group_id, error = %Chain(&error),
+                "the group refuses this member, which goes on asking"
+            );
+            Ok(Event::Refused { error })
         }
         Notice::Failed(error) => Err(error),
     }

@@ -15,18 +15,33 @@ use crate::error_code::ErrorCode;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The assignors cannot be used together, or there is none.
-    #[error("assignors {names}: {problem}")]
-    Assignors {
-        /// The assignors, with commas.
-        names: String,
-        /// What is wrong with them.
-        problem: &'static str,
+    /// A setting cannot be used.
+    #[error("setting {setting} of the group: {problem}")]
+    Config {
+        /// The field of [`Config`](super::Config).
+        setting: &'static str,
+        /// What is wrong with its value.
+        problem: String,
     },
 
-    /// The coordinator refuses this member for good. See the code for what to change: an ACL, a
-    /// time-out outside the broker's limits, assignors no other member has.
-    #[error("join group {group_id}: {code}")]
+    /// Others use the group, and no assignor that this member offers is one of theirs. Partitions
+    /// that an application reads are not to be shared with it: choose another `group.id`.
+    #[error(
+        "group {group_id} is in use by {users}, and this member offers {offered}: choose another \
+         group.id"
+    )]
+    InUse {
+        /// The group.
+        group_id: Arc<str>,
+        /// Who they are and how they divide partitions, as far as the coordinator tells.
+        users: String,
+        /// The assignors of this member, with commas.
+        offered: String,
+    },
+
+    /// The coordinator refuses this member. See the code for what to change: an ACL, a time-out
+    /// outside the broker's limits.
+    #[error("join group {group_id}: {code}{}", remedy(*code))]
     Refused {
         /// The group.
         group_id: Arc<str>,
@@ -89,13 +104,27 @@ pub enum Error {
     },
 }
 
+/// What to do about a refusal, where that is known.
+fn remedy(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::GROUP_AUTHORIZATION_FAILED => " (grant Read on the group)",
+        ErrorCode::GROUP_MAX_SIZE_REACHED => " (raise group.max.size or use fewer streams)",
+        ErrorCode::INVALID_SESSION_TIMEOUT => {
+            " (set session.timeout.ms within the broker's group.min.session.timeout.ms and \
+             group.max.session.timeout.ms)"
+        }
+        _ => "",
+    }
+}
+
 impl Error {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::TimedOut { .. } => true,
             Error::Request { source, .. } => source.is_retryable(),
-            Error::Assignors { .. }
+            Error::Config { .. }
+            | Error::InUse { .. }
             | Error::Refused { .. }
             | Error::Fenced { .. }
             | Error::ForeignAssignor { .. }
@@ -109,7 +138,8 @@ impl Error {
         match self {
             Error::TimedOut { .. } => Fate::Unknown,
             Error::Request { source, .. } => source.fate(),
-            Error::Assignors { .. }
+            Error::Config { .. }
+            | Error::InUse { .. }
             | Error::Refused { .. }
             | Error::Fenced { .. }
             | Error::ForeignAssignor { .. }

@@ -10,6 +10,7 @@
 //! | [`Event::Assigned`] | read the committed offsets of what was added, and start there |
 //! | [`Event::Revoking`] | stop reading, finish or discard the rest, commit, drop the guard |
 //! | [`Event::Lost`] | stop at once and discard: somebody else may have them already |
+//! | [`Event::Refused`] | nothing, or leave: a right may be missing, and it is asked again and again |
 //!
 //! Always true: partitions are added by an assignment and leave only through a revocation or a
 //! loss; a commit of partitions that are not owned is left out, here and by the coordinator.
@@ -84,6 +85,13 @@ pub enum Event {
         /// Why.
         cause: LostCause,
     },
+    /// The coordinator refuses this member: a right was not granted or was taken away, the group is
+    /// full, or the coordinator has a trouble of its own. It is asked again, with growing pauses,
+    /// until it admits the member; the same refusal is told once until then.
+    Refused {
+        /// What it says.
+        error: Error,
+    },
 }
 
 /// The partitions in an assignment as the coordinator keeps it; none if it cannot be read.
@@ -148,7 +156,7 @@ impl Membership {
     /// Returns at once; the first event tells that it has joined.
     ///
     /// # Errors
-    /// [`Error::Assignors`] when they cannot be used.
+    /// [`Error::Config`] when a setting cannot be used.
     pub fn join(client: &Client, config: Config) -> Result<(Self, Committer), Error> {
         config.check()?;
         let (event_sender, events) = mpsc::channel(EVENTS_MAX);
@@ -193,8 +201,8 @@ impl Membership {
 
     /// Leaves the group for good: the others get its partitions at once, even if it is static.
     ///
-    /// Everything is given up without a further event; finish and commit before. Takes a few
-    /// seconds at most; a coordinator that cannot be reached is not waited for.
+    /// Everything is given up without a further event; finish and commit before. Takes five
+    /// seconds at most, however many events were not taken and however the coordinator fares.
     pub async fn leave(self) {
         let (sender, done) = oneshot::channel();
         if self.commands.send(Command::Leave(sender)).await.is_ok() {

@@ -7,12 +7,16 @@
 //! - SyncGroup 0 to 5, Heartbeat 0 to 4: 3 adds the instance id; SyncGroup 5 the assignor's name;
 //! - LeaveGroup 0 to 5: 3 names members in a list, by instance id too; 5 adds a reason;
 //! - DescribeGroups 0 to 5: nothing after 0 is used.
+//!
+//! What may be said of a refusal beyond its code is found out here, so that the state machine
+//! need not ask.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
@@ -21,23 +25,31 @@ use kafka_protocol::messages::{
     LeaveGroupRequest, LeaveGroupResponse, SyncGroupRequest,
 };
 use kafka_protocol::protocol::StrBytes;
+use tokio::time::timeout;
 
 use super::config::Config;
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::protocol::{Assignment, PROTOCOL_TYPE, Subscription};
 use super::state::{Failure, Identity, Input, Join, Joined};
+use crate::error::Chain;
 use crate::error_code::ErrorCode;
 use crate::name::TopicPartition;
 
 /// How much longer than the rebalance may take its answer is waited for.
 const REBALANCE_MARGIN: Duration = Duration::from_secs(5);
 
-/// How long leaving is tried. Leaving is a courtesy: the session times out anyway.
+/// How long leaving is tried in all. Leaving is a courtesy: the session times out anyway.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often leaving is tried while the coordinator moves.
 const LEAVE_TRIES: u32 = 3;
+
+/// How long it is asked who else uses the group.
+const USERS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many of them are named.
+const USERS_NAMED: usize = 4;
 
 pub(super) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
@@ -73,7 +85,12 @@ pub(super) async fn join(coordinator: &Coordinator, config: &Config, join: Join)
     if ErrorCode(body.error_code) == ErrorCode::MEMBER_ID_REQUIRED {
         return Input::MemberIdGiven(attempt, body.member_id.as_str().into());
     }
-    let refused = coordinator.judge(ErrorCode(body.error_code));
+    let refused = match coordinator.judge(ErrorCode(body.error_code)) {
+        Err(Failure::Code(ErrorCode::INCONSISTENT_GROUP_PROTOCOL)) => {
+            Err(Failure::Fatal(in_use(coordinator, config).await))
+        }
+        refused => refused,
+    };
     Input::Joined(attempt, refused.map(|()| joined(body, answer.version)))
 }
 
@@ -197,27 +214,34 @@ pub(super) async fn heartbeat(
     Input::HeartbeatAnswered(judged)
 }
 
-/// Sends LeaveGroup, and once more if the coordinator turns out to be another.
+/// Sends LeaveGroup, and again if the coordinator turns out to be another.
 pub(super) async fn leave(coordinator: &Coordinator, identity: Identity) -> Input {
+    let left = timeout(LEAVE_TIMEOUT, try_to_leave(coordinator, &identity)).await;
+    if left.is_err() {
+        tracing::debug!("could not leave the group in time; its session will time out");
+    }
+    Input::Left
+}
+
+async fn try_to_leave(coordinator: &Coordinator, identity: &Identity) {
     for _ in 0..LEAVE_TRIES {
-        let build = |version| leave_request(coordinator, &identity, version);
+        let build = |version| leave_request(coordinator, identity, version);
         let code = match coordinator.call(0..=5, LEAVE_TIMEOUT, build).await {
             Ok(answer) => leave_code(&answer.body),
             Err(error) => {
-                tracing::debug!(%error, "could not leave the group; its session will time out");
-                break;
+                tracing::debug!(error = %Chain(&error), "could not leave the group");
+                return;
             }
         };
         match coordinator.judge(code) {
             Err(Failure::Code(code)) if code.is_retryable() => {}
             Err(_) => {
                 tracing::debug!(%code, "the coordinator did not know the member that left");
-                break;
+                return;
             }
-            Ok(()) => break,
+            Ok(()) => return,
         }
     }
-    Input::Left
 }
 
 fn leave_request(
@@ -246,16 +270,50 @@ fn leave_code(body: &LeaveGroupResponse) -> ErrorCode {
 /// Asks for what all members of a group at rest were given; `None` if it is not, or would not say.
 pub(super) async fn held(coordinator: &Coordinator) -> Option<BTreeSet<TopicPartition>> {
     let timeout = coordinator.client().config().request_timeout;
-    let build = |_| DescribeGroupsRequest::default().with_groups(vec![group(coordinator)]);
-    let answer = coordinator.call(0..=5, timeout, build).await;
-    let answer = answer.inspect_err(|error| {
-        tracing::debug!(%error, "could not see what the other members were given");
-    });
-    let described = answer.ok()?.body.groups.into_iter().next()?;
+    let described = describe(coordinator, timeout).await?;
     if described.group_state.as_str() != "Stable" {
         return None;
     }
     let assignments = described.members.iter().map(|member| &member.member_assignment);
     let readable = assignments.filter_map(|bytes| Assignment::decode(bytes).ok());
     Some(readable.flat_map(|assignment| assignment.partitions).collect())
+}
+
+async fn describe(coordinator: &Coordinator, timeout: Duration) -> Option<DescribedGroup> {
+    let build = |_| DescribeGroupsRequest::default().with_groups(vec![group(coordinator)]);
+    let answer = coordinator.call(0..=5, timeout, build).await;
+    let answer = answer.inspect_err(|error| {
+        tracing::debug!(error = %Chain(error), "could not see the other members of the group");
+    });
+    answer.ok()?.body.groups.into_iter().next()
+}
+
+/// Why none of our assignors will do, with the names of those who use the group.
+async fn in_use(coordinator: &Coordinator, config: &Config) -> Error {
+    let described = describe(coordinator, USERS_TIMEOUT).await;
+    let users = described.filter(|group| !group.members.is_empty()).map(|group| users(&group));
+    let offered: Vec<&str> = config.assignors.iter().map(|assignor| assignor.name()).collect();
+    Error::InUse {
+        group_id: Arc::clone(coordinator.group_id()),
+        users: users.unwrap_or_else(|| "members with other assignors".to_owned()),
+        offered: offered.join(","),
+    }
+}
+
+fn users(group: &DescribedGroup) -> String {
+    let name = |member: &DescribedGroupMember| {
+        let host = member.client_host.trim_start_matches('/');
+        format!("{} on {}", member.client_id.escape_debug(), host.escape_debug())
+    };
+    let named: Vec<String> = group.members.iter().take(USERS_NAMED).map(name).collect();
+    let mut users = named.join(", ");
+    if group.members.len() > USERS_NAMED {
+        users.push_str(" and others");
+    }
+    // A group that is not at rest has not settled on an assignor.
+    match (group.protocol_type.as_str(), group.protocol_data.as_str()) {
+        (PROTOCOL_TYPE, "") => users,
+        (PROTOCOL_TYPE, assignor) => format!("{users} with the assignor {assignor}"),
+        (other, _) => format!("{users} for {}", other.escape_debug()),
+    }
 }

@@ -160,6 +160,7 @@ impl Member {
                 self.losses += 1;
                 self.owned.retain(|partition| !partitions.contains(partition));
             }
+            Event::Refused { error } => panic!("nothing is refused here: {error}"),
         }
     }
 }

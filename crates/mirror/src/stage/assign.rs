@@ -56,12 +56,7 @@ impl Assign {
         stream: usize,
         topics: BTreeSet<Arc<str>>,
     ) -> Result<(Assign, Keeper, Reader), Error> {
-        let mut config = group::Config::new(Arc::clone(&group.id)).with_topics(topics);
-        config.session_timeout = group.session_timeout;
-        config.session_timeout_dynamic = group.session_timeout_dynamic;
-        config.rebalance_timeout = group.rebalance_timeout;
-        config.heartbeat_interval = group.heartbeat_interval;
-        config.assignors = group.assignors()?;
+        let mut config = group.member()?.with_topics(topics);
         config.instance = match (&group.instance_id, &group.slot) {
             (Some(id), _) => group::Instance::Named(format!("{id}-{stream}").into()),
             (None, Some(slot)) => group::Instance::Slot { slot: slot.clone(), stream },
@@ -89,16 +84,20 @@ impl Assign {
     pub(crate) async fn next(&mut self) -> Result<Change, group::Error> {
         match self {
             Assign::Alone(alone) => Ok(Change::Added(alone.next().await)),
-            Assign::Member(membership) => Ok(match membership.next().await? {
-                Event::Assigned { added, .. } => Change::Added(added.into_iter().collect()),
-                Event::Revoking { partitions, deadline, hand_back } => {
-                    Change::Revoking { partitions, deadline, hand_back }
-                }
-                Event::Lost { partitions, cause } => {
-                    tracing::warn!(?cause, partitions = partitions.len(), "partitions lost");
-                    Change::Lost(partitions)
-                }
-            }),
+            Assign::Member(membership) => loop {
+                return Ok(match membership.next().await? {
+                    Event::Assigned { added, .. } => Change::Added(added.into_iter().collect()),
+                    Event::Revoking { partitions, deadline, hand_back } => {
+                        Change::Revoking { partitions, deadline, hand_back }
+                    }
+                    Event::Lost { partitions, cause } => {
+                        tracing::warn!(?cause, partitions = partitions.len(), "partitions lost");
+                        Change::Lost(partitions)
+                    }
+                    // The member has logged it, and goes on asking.
+                    Event::Refused { .. } => continue,
+                });
+            },
         }
     }
 

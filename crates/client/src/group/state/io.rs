@@ -171,6 +171,8 @@ pub(crate) enum Notice {
         /// Why.
         cause: LostCause,
     },
+    /// The coordinator refuses us, and is asked again.
+    Refused(Error),
     /// The membership is over.
     Failed(Error),
 }

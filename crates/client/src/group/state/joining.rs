@@ -8,7 +8,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    Action, Attempt, Failure, Join, Joined, LostCause, MISFIT_DELAY, Machine, Notice, Phase, Rejoin,
+    Action, Attempt, Failure, Join, Joined, LostCause, MISFIT_DELAY, Machine, Notice, Phase,
+    Rejoin, is_final,
 };
 use crate::error_code::ErrorCode;
 use crate::group::assignor::{Assignor, Counts, Member};
@@ -18,13 +19,15 @@ use crate::name::TopicPartition;
 
 impl Machine {
     pub(super) fn join(&mut self, reason: &'static str) {
-        let generation = self.identity.generation;
+        // A claim dates from the assignment that gave us what we own. The present generation may be
+        // a later one, whose assignment we have never seen and somebody else has (KAFKA-13891).
+        let is_of_generation = self.identity.generation != NO_GENERATION;
         let protocols = self.config.assignors.iter().map(|assignor| {
             let subscription = Subscription {
                 topics: self.topics.iter().cloned().collect(),
                 user_data: assignor.user_data(&self.prior),
                 owned: self.owned.iter().cloned().collect(),
-                generation: Some(generation).filter(|generation| *generation != NO_GENERATION),
+                generation: self.prior.generation.filter(|_| is_of_generation),
                 rack: None,
             };
             (assignor.name(), subscription.encode())
@@ -126,8 +129,8 @@ impl Machine {
             }
             ErrorCode::FENCED_INSTANCE_ID => self.on_fenced(now),
             ErrorCode::REBALANCE_IN_PROGRESS => self.retry(now),
-            code if code.is_retryable() => self.retry(now),
-            code => self.fail(self.refused(code)),
+            code if is_final(code) => self.fail(self.refused(code)),
+            code => self.retry_refused(now, code),
         }
     }
 
@@ -158,8 +161,8 @@ impl Machine {
             Err(Failure::Code(ErrorCode::FENCED_INSTANCE_ID)) => self.on_fenced(now),
             // We sent the name the coordinator chose: the group changed, and the join says how.
             Err(Failure::Code(ErrorCode::INCONSISTENT_GROUP_PROTOCOL)) => self.retry(now),
-            Err(Failure::Code(code)) if code.is_retryable() => self.retry(now),
-            Err(Failure::Code(code)) => self.fail(self.refused(code)),
+            Err(Failure::Code(code)) if is_final(code) => self.fail(self.refused(code)),
+            Err(Failure::Code(code)) => self.retry_refused(now, code),
             Err(Failure::Unreachable) => self.retry(now),
             Err(Failure::Fatal(error)) => self.fail(error),
         }
@@ -170,6 +173,7 @@ impl Machine {
         self.last_contact = self.last_contact.max(self.sync_sent);
         self.quicken_heartbeat(now);
         self.backoff.reset();
+        self.refusal = None;
         self.prior = Prior {
             partitions: assigned.iter().cloned().collect(),
             generation: Some(self.identity.generation),
@@ -203,6 +207,13 @@ impl Machine {
         if std::mem::take(&mut self.audit) {
             self.actions.push_back(Action::Audit(self.topics.clone()));
         }
+    }
+
+    /// Joins again although it was refused: who refuses a right may grant it, and a server's error
+    /// may pass.
+    fn retry_refused(&mut self, now: Instant, code: ErrorCode) {
+        self.note_refusal(code);
+        self.retry(now);
     }
 
     /// Joins again, after a pause that grows with every failure.

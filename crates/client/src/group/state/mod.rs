@@ -21,6 +21,7 @@
 
 mod io;
 mod joining;
+mod session;
 mod watch;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -39,13 +40,11 @@ use super::protocol::{NO_GENERATION, Prior};
 use crate::backoff::Backoff;
 use crate::error_code::ErrorCode;
 use crate::name::TopicPartition;
+use session::Heartbeat;
 use watch::{Verdict, Watch};
 
 /// The shortest and the longest wait between two tries to join.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-
-/// The first pause between two heartbeats after an assignment; it doubles from then on.
-const QUICK_HEARTBEAT: Duration = Duration::from_millis(100);
 
 /// How long to wait before joining again because an assignment did not fit the subscription.
 const MISFIT_DELAY: Duration = Duration::from_secs(1);
@@ -78,6 +77,8 @@ pub(crate) struct Machine {
     /// Compare the group's assignments with what there is, once we are part of it.
     audit: bool,
     backoff: Backoff,
+    /// Why the coordinator refuses us at present, as the owner was told.
+    refusal: Option<ErrorCode>,
     epoch: u64,
     hand_backs: u64,
     actions: VecDeque<Action>,
@@ -116,15 +117,6 @@ struct Rejoin {
     at: Instant,
 }
 
-#[derive(Debug)]
-struct Heartbeat {
-    due: Instant,
-    /// From one that is answered well to the next; grows to the configured interval.
-    pause: Duration,
-    /// When the one under way was sent, and under which identity.
-    sent: Option<(Instant, Identity)>,
-}
-
 impl Machine {
     /// A member that joins at the first [`Machine::wake`]. `seed` spreads its retries.
     pub(crate) fn new(config: Config, now: Instant, seed: u64) -> Self {
@@ -144,7 +136,7 @@ impl Machine {
             prior: Prior::default(),
             handing_back: None,
             rejoin: None,
-            heartbeat: Heartbeat { due: now, pause: config.heartbeat_interval, sent: None },
+            heartbeat: Heartbeat::new(now, config.heartbeat_interval),
             last_contact: now,
             sync_sent: now,
             session_timeout: config.session_timeout,
@@ -152,6 +144,7 @@ impl Machine {
             watch: Watch::default(),
             audit: false,
             backoff: Backoff::with_seed(RETRY.0, RETRY.1, seed),
+            refusal: None,
             epoch: 0,
             hand_backs: 0,
             actions: VecDeque::new(),
@@ -201,8 +194,14 @@ impl Machine {
 
     /// Takes in that something happened.
     pub(crate) fn handle(&mut self, now: Instant, input: Input) {
-        if matches!(self.phase, Phase::Ended) {
-            return;
+        if matches!(input, Input::Leave) {
+            // Whoever leaves takes no more news, not even of an end that came before.
+            self.notices.clear();
+        }
+        match self.phase {
+            Phase::Ended => return,
+            Phase::Leaving if !matches!(input, Input::Left) => return,
+            _ => {}
         }
         match input {
             Input::Joined(attempt, _)
@@ -240,7 +239,7 @@ impl Machine {
 
     /// Takes in that time has passed.
     pub(crate) fn wake(&mut self, now: Instant) {
-        if self.session_end().is_some_and(|end| now >= end) {
+        if self.is_session_over(now) {
             self.lose_session(now);
         }
         if let Some(late) = self.handing_back.take_if(|handing_back| now >= handing_back.deadline) {
@@ -249,16 +248,16 @@ impl Machine {
             self.notices.push_back(Notice::Lost { partitions, cause });
         }
         self.look_at_counts(now);
-        if self.heartbeat_due().is_some_and(|due| now >= due) {
-            self.heartbeat.sent = Some((now, self.identity.clone()));
-            self.actions.push_back(Action::Heartbeat(self.identity.clone()));
-        }
+        self.beat_if_due(now);
         self.settle(now);
     }
 
     /// When [`Machine::wake`] has something to do; `None` if only an input can move us.
     pub(crate) fn next_wake(&mut self, now: Instant) -> Option<Instant> {
-        let mut times = [self.session_end(), self.heartbeat_due()].to_vec();
+        // An end that has passed and does not count yet waits for a heartbeat's answer.
+        let is_over = self.is_session_over(now);
+        let session_end = self.session_end().filter(|end| *end > now || is_over);
+        let mut times = [session_end, self.heartbeat_due()].to_vec();
         match self.phase {
             Phase::Waiting(until) => times.push(Some(until)),
             Phase::Stable => {
@@ -273,30 +272,6 @@ impl Machine {
         }
         times.push(self.handing_back.as_ref().map(|handing_back| handing_back.deadline));
         times.into_iter().flatten().min()
-    }
-
-    /// When the session is over by our own account: whoever is part of the group, and whoever still
-    /// owns something, must have heard of the coordinator by then.
-    fn session_end(&self) -> Option<Instant> {
-        let counts = match self.phase {
-            Phase::Stable => true,
-            Phase::Waiting(_) | Phase::Joining | Phase::Assigning(..) | Phase::Syncing => {
-                !self.owned.is_empty()
-            }
-            Phase::Leaving | Phase::Ended => false,
-        };
-        counts.then(|| self.last_contact + self.session_timeout)
-    }
-
-    /// When the next heartbeat is to be sent, if one is. They go on during a join, as long as we
-    /// are of some generation: the join may be stuck where the coordinator does not see it.
-    fn heartbeat_due(&self) -> Option<Instant> {
-        let beats = match self.phase {
-            Phase::Joining => self.identity().is_some(),
-            Phase::Assigning(..) | Phase::Syncing | Phase::Stable => true,
-            Phase::Waiting(_) | Phase::Leaving | Phase::Ended => false,
-        };
-        (beats && self.heartbeat.sent.is_none()).then_some(self.heartbeat.due)
     }
 
     fn rejoin_time(&self) -> Option<Instant> {
@@ -386,65 +361,6 @@ impl Machine {
         }
     }
 
-    fn on_heartbeat(&mut self, now: Instant, result: Result<(), Failure>) {
-        let Some((sent_at, sent_by)) = self.heartbeat.sent.take() else { return };
-        self.heartbeat.due = sent_at + self.heartbeat.pause;
-        self.heartbeat.pause = (self.heartbeat.pause * 2).min(self.config.heartbeat_interval);
-        if sent_by != self.identity {
-            return;
-        }
-        let failure = match result {
-            Ok(()) => return self.last_contact = self.last_contact.max(sent_at),
-            Err(failure) => failure,
-        };
-        match (failure, &self.phase) {
-            (Failure::Code(ErrorCode::REBALANCE_IN_PROGRESS), phase) => {
-                self.last_contact = self.last_contact.max(sent_at);
-                // While we join or sync ourselves, the answer to that says more.
-                if matches!(phase, Phase::Stable) {
-                    self.want_rejoin(now, "the group rebalances");
-                }
-            }
-            // The group has a new generation: the answer that makes us part of it is on its way.
-            (Failure::Code(ErrorCode::ILLEGAL_GENERATION), Phase::Joining) => {
-                self.last_contact = self.last_contact.max(sent_at);
-            }
-            (Failure::Code(code), Phase::Stable | Phase::Joining) => self.on_refusal(now, code),
-            (Failure::Fatal(error), _) => self.fail(error),
-            (Failure::Unreachable | Failure::Code(_), _) => self.hurry_heartbeat(now),
-        }
-    }
-
-    /// Beats often for a while. Members come and go together, as the streams of a process that
-    /// starts do, and whoever joins waits until all others have heard of it, which they do by a
-    /// heartbeat.
-    fn quicken_heartbeat(&mut self, now: Instant) {
-        self.heartbeat.pause = QUICK_HEARTBEAT.min(self.config.heartbeat_interval);
-        self.heartbeat.due = self.heartbeat.due.min(now + self.heartbeat.pause);
-    }
-
-    /// Tries the next heartbeat sooner than usual: something is wrong with the coordinator.
-    fn hurry_heartbeat(&mut self, now: Instant) {
-        self.heartbeat.due = self.heartbeat.due.min(now + RETRY.0 * 5);
-    }
-
-    /// The coordinator refused a heartbeat or a commit of our present identity.
-    fn on_refusal(&mut self, now: Instant, code: ErrorCode) {
-        match code {
-            ErrorCode::REBALANCE_IN_PROGRESS => self.want_rejoin(now, "the group rebalances"),
-            ErrorCode::UNKNOWN_MEMBER_ID => self.start_over(now, LostCause::Expelled),
-            ErrorCode::ILLEGAL_GENERATION => {
-                // The member id is still good (KAFKA-12906); only the generation is not.
-                self.lose(LostCause::Expelled);
-                self.identity.generation = NO_GENERATION;
-                self.phase = Phase::Waiting(now);
-            }
-            ErrorCode::FENCED_INSTANCE_ID => self.on_fenced(now),
-            code if code.is_retryable() => self.hurry_heartbeat(now),
-            code => self.fail(self.refused(code)),
-        }
-    }
-
     /// Another process uses our instance id. If the operator gave it, he gave it twice. If it came
     /// from a slot, hosts share a name or a lock directory was removed: go on without one.
     fn on_fenced(&mut self, now: Instant) {
@@ -461,13 +377,6 @@ impl Machine {
                 self.fail(Error::Fenced { group_id, instance_id });
             }
         }
-    }
-
-    fn lose_session(&mut self, now: Instant) {
-        self.lose(LostCause::SessionTimedOut);
-        // The member id may still be known; if not, the join says so.
-        self.identity.generation = NO_GENERATION;
-        self.phase = Phase::Waiting(now);
     }
 
     /// Loses everything and joins as somebody new.
@@ -512,6 +421,15 @@ impl Machine {
         Error::Refused { group_id: Arc::clone(&self.config.group_id), code }
     }
 
+    /// Tells the owner of a refusal that somebody may have to end, once for each that differs from
+    /// the one before. Whatever is usual while coordinators and members come and go is not worth
+    /// telling.
+    fn note_refusal(&mut self, code: ErrorCode) {
+        if !code.is_retryable() && self.refusal.replace(code) != Some(code) {
+            self.notices.push_back(Notice::Refused(self.refused(code)));
+        }
+    }
+
     fn leave(&mut self) {
         self.handing_back = None;
         self.owned = Arc::default();
@@ -541,6 +459,18 @@ impl Machine {
             self.want_rejoin(now, "partitions that nobody holds");
         }
     }
+}
+
+/// Whether it is what we ask for that is refused: no time and no right that is granted mends that.
+fn is_final(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::INCONSISTENT_GROUP_PROTOCOL
+            | ErrorCode::INVALID_GROUP_ID
+            | ErrorCode::INVALID_SESSION_TIMEOUT
+            | ErrorCode::INVALID_REQUEST
+            | ErrorCode::UNSUPPORTED_VERSION
+    )
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Tests of the state machine in virtual time: no runtime, no sleeping, no sockets.
 
+mod session;
+
 use super::*;
 use crate::group::protocol::{Assignment, Subscription};
 
@@ -256,54 +258,6 @@ fn partitions_not_handed_back_in_time_are_lost_before_the_others_stop_waiting() 
 }
 
 #[test]
-fn a_member_that_cannot_reach_its_coordinator_loses_everything_with_its_session() {
-    let mut rig = Rig::cooperative();
-    rig.settle_with(1, &["t-0"]);
-    let started = rig.now;
-    while !rig.machine.has_notice() {
-        rig.pass_until_due();
-        if let Some(Action::Heartbeat(_)) = rig.machine.next_action() {
-            rig.input(Input::HeartbeatAnswered(Err(Failure::Unreachable)));
-        }
-    }
-    assert_eq!(rig.lost(), (parts(&["t-0"]), LostCause::SessionTimedOut));
-    assert_eq!(rig.now - started, rig.machine.config.session_timeout_dynamic);
-    assert_eq!(&*rig.joining().identity.member_id, "me", "it may still be known");
-}
-
-#[test]
-fn after_an_assignment_the_next_rebalance_is_heard_of_soon() {
-    let mut rig = Rig::cooperative();
-    rig.settle_with(1, &["t-0"]);
-    let pauses: Vec<_> = (0..7)
-        .map(|_| {
-            let before = rig.now;
-            rig.beat(Ok(()));
-            rig.now - before
-        })
-        .collect();
-    let interval = rig.machine.config.heartbeat_interval;
-    assert!(pauses[0] <= QUICK_HEARTBEAT, "{pauses:?}");
-    assert_eq!(pauses[6], interval, "{pauses:?}");
-    rig.beat(Err(code(ErrorCode::REBALANCE_IN_PROGRESS)));
-    rig.settle_with(2, &["t-0"]);
-    let before = rig.now;
-    rig.beat(Ok(()));
-    assert!(rig.now - before <= QUICK_HEARTBEAT);
-}
-
-#[test]
-fn an_answered_heartbeat_keeps_the_session() {
-    let mut rig = Rig::cooperative();
-    rig.settle_with(1, &["t-0"]);
-    for _ in 0..20 {
-        rig.beat(Ok(()));
-    }
-    assert!(!rig.machine.has_notice());
-    assert_eq!(**rig.machine.owned(), parts(&["t-0"]));
-}
-
-#[test]
 fn a_stale_answer_changes_nothing() {
     let mut rig = Rig::cooperative();
     rig.settle_with(1, &["t-0"]);
@@ -354,10 +308,9 @@ fn join_errors_that_pass_are_retried_with_growing_pauses() {
 #[test]
 fn join_errors_that_stay_end_the_membership() {
     for refusal in [
-        ErrorCode::GROUP_AUTHORIZATION_FAILED,
         ErrorCode::INCONSISTENT_GROUP_PROTOCOL,
+        ErrorCode::INVALID_GROUP_ID,
         ErrorCode::INVALID_SESSION_TIMEOUT,
-        ErrorCode::GROUP_MAX_SIZE_REACHED,
     ] {
         let mut rig = Rig::cooperative();
         rig.joining();
@@ -401,6 +354,56 @@ fn an_expelled_cooperative_member_says_so_before_it_starts_over() {
     assert_eq!(rig.lost(), (parts(&["t-0"]), LostCause::Expelled));
     rig.pass_until_due();
     assert_eq!(&*rig.joining().identity.member_id, "");
+}
+
+#[test]
+fn what_may_be_granted_or_pass_is_told_once_and_asked_for_until_it_is_there() {
+    for refusal in [
+        ErrorCode::GROUP_AUTHORIZATION_FAILED,
+        ErrorCode::GROUP_MAX_SIZE_REACHED,
+        ErrorCode::UNKNOWN_SERVER_ERROR,
+        ErrorCode(30000),
+    ] {
+        let told = |rig: &mut Rig| match rig.notice() {
+            Notice::Refused(Error::Refused { code, .. }) => assert_eq!(code, refusal),
+            other => panic!("expected a refusal, got {other:?}"),
+        };
+        let mut rig = Rig::cooperative();
+        rig.joining();
+        rig.answer(|attempt| Input::Joined(attempt, Err(code(refusal))));
+        told(&mut rig);
+        for _ in 0..50 {
+            rig.pass_until_due();
+            rig.joining();
+            rig.answer(|attempt| Input::Joined(attempt, Err(code(refusal))));
+            assert!(!rig.machine.has_notice(), "it was told");
+        }
+        rig.pass_until_due();
+        rig.joining();
+        rig.admit(1, "other");
+        assert!(matches!(rig.action(), Action::Sync { .. }));
+        rig.answer(|attempt| Input::Synced(attempt, Err(code(refusal))));
+        rig.pass_until_due();
+        assert_eq!(added(&rig.settle_with(2, &["t-0"])), &parts(&["t-0"]));
+        rig.beat(Err(code(refusal)));
+        told(&mut rig);
+        rig.beat(Ok(()));
+        assert_eq!(**rig.machine.owned(), parts(&["t-0"]), "the session goes on");
+    }
+}
+
+#[test]
+fn a_claim_dates_from_the_assignment_that_was_seen() {
+    let mut rig = Rig::cooperative();
+    rig.settle_with(1, &["t-0"]);
+    rig.beat(Err(code(ErrorCode::REBALANCE_IN_PROGRESS)));
+    rig.joining();
+    rig.admit(2, "other");
+    assert!(matches!(rig.action(), Action::Sync { .. }));
+    rig.answer(|attempt| Input::Synced(attempt, Err(code(ErrorCode::REBALANCE_IN_PROGRESS))));
+    let subscription = Subscription::decode(&rig.joining().protocols[0].1).unwrap();
+    assert_eq!(subscription.owned.len(), 1);
+    assert_eq!(subscription.generation, Some(1), "generation 2 may have given it to another");
 }
 
 #[test]
@@ -560,22 +563,31 @@ fn leaving_tells_the_coordinator_and_ends() {
 }
 
 #[test]
-fn a_join_that_is_stuck_while_the_session_runs_out_is_given_up_with_the_partitions() {
+fn leaving_ends_though_news_was_not_taken_and_whatever_still_comes() {
     let mut rig = Rig::cooperative();
     rig.settle_with(1, &["t-0"]);
     rig.beat(Err(code(ErrorCode::REBALANCE_IN_PROGRESS)));
-    let stuck = rig.joining().attempt;
-    let started = rig.now;
-    while !rig.machine.has_notice() {
-        rig.pass_until_due();
-        if let Some(Action::Heartbeat(_)) = rig.machine.next_action() {
-            rig.input(Input::HeartbeatAnswered(Err(Failure::Unreachable)));
-        }
-    }
-    assert_eq!(rig.lost(), (parts(&["t-0"]), LostCause::SessionTimedOut));
-    assert!(rig.now - started <= rig.machine.config.session_timeout_dynamic);
-    rig.input(Input::Joined(stuck, Err(code(ErrorCode::GROUP_AUTHORIZATION_FAILED))));
-    assert!(!rig.machine.has_notice(), "what becomes of it does not matter any more");
+    rig.joining();
+    rig.admit(2, "other");
+    assert!(matches!(rig.action(), Action::Sync { .. }));
+    rig.answer(|attempt| Input::Synced(attempt, Ok(Vec::new())));
+    assert!(rig.machine.has_notice());
+    rig.pass_until_due();
+    assert!(matches!(rig.action(), Action::Heartbeat(_)));
+    rig.input(Input::Leave);
+    assert!(matches!(rig.action(), Action::Leave(_)));
+    let group_id = "g".into();
+    rig.input(Input::HeartbeatAnswered(Err(Failure::Fatal(Error::Ended { group_id }))));
+    rig.input(Input::Left);
+    assert!(rig.machine.is_over());
+
+    let mut rig = Rig::cooperative();
+    rig.joining();
+    let refusal = code(ErrorCode::INVALID_GROUP_ID);
+    rig.answer(|attempt| Input::Joined(attempt, Err(refusal)));
+    assert!(!rig.machine.is_over(), "its owner has not heard of it");
+    rig.input(Input::Leave);
+    assert!(rig.machine.is_over());
 }
 
 #[test]
@@ -588,25 +600,6 @@ fn a_cooperative_member_that_is_expelled_while_it_joins_stops_at_once() {
     assert!(!rig.machine.has_notice(), "that is why we join");
     rig.beat(Err(code(ErrorCode::UNKNOWN_MEMBER_ID)));
     assert_eq!(rig.lost(), (parts(&["t-0"]), LostCause::Expelled));
-}
-
-#[test]
-fn heartbeats_go_on_while_a_join_waits_for_the_owner() {
-    let mut rig = Rig::cooperative();
-    rig.settle_with(1, &["t-0"]);
-    rig.input(Input::Subscribe(["t".into(), "u".into()].into()));
-    rig.joining();
-    rig.admit(2, "other");
-    assert!(matches!(rig.action(), Action::Sync { .. }));
-    rig.answer(|attempt| Input::Synced(attempt, Ok(Vec::new())));
-    let (id, _) = rig.revoking();
-    // The owner has not taken the assignment yet.
-    rig.input(Input::HandedBack(id));
-    rig.quiet();
-    rig.beat(Ok(()));
-    rig.quiet();
-    rig.notice();
-    rig.joining();
 }
 
 #[test]
