@@ -307,8 +307,8 @@ impl Consumer {
         let committed = membership.committed().of(wanted.clone()).await.map_err(Error::Group)?;
         for (partition, offset) in &committed.offsets {
             let leader_epoch = (offset.leader_epoch >= 0).then_some(offset.leader_epoch);
-            let next_offset = offset.next_offset;
-            self.start_at(partition, Position { next_offset, leader_epoch });
+            let position = Position { leader_epoch, ..Position::at(offset.next_offset) };
+            self.start_at(partition, position);
         }
         let is_fresh = |partition: &TopicPartition| {
             !committed.offsets.contains_key(partition) && !committed.refused.contains_key(partition)

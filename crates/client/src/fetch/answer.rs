@@ -163,7 +163,7 @@ impl State {
         if !has_moved && !has_news {
             return;
         }
-        let (generation, position) = (entry.generation, entry.position);
+        let (generation, position) = (entry.generation, entry.stands());
         let known = |offset: i64| (offset >= 0).then_some(offset);
         let fetched = Fetched {
             partition: name.clone(),
@@ -172,6 +172,7 @@ impl State {
             entries: read.entries,
             next_offset: position.next_offset,
             leader_epoch: position.leader_epoch,
+            topic_id: position.topic_id,
             high_watermark: ends.high_watermark,
             last_stable_offset: known(ends.last_stable_offset),
             log_start_offset: known(ends.log_start_offset),

@@ -15,12 +15,15 @@ pub struct Position {
     /// The leader epoch of the record before it, if it is known: it lets a truncation be noticed
     /// (KIP-320).
     pub leader_epoch: Option<i32>,
+    /// The id of the topic that the offset belongs to, if it is known (from Kafka 2.8): it lets a
+    /// topic that was created again be noticed, whose offsets mean other records.
+    pub topic_id: Option<Uuid>,
 }
 
 impl Position {
     /// A position of which only the offset is known.
     pub fn at(next_offset: i64) -> Self {
-        Self { next_offset, leader_epoch: None }
+        Self { next_offset, leader_epoch: None, topic_id: None }
     }
 }
 
@@ -56,6 +59,8 @@ pub struct Fetched {
     pub next_offset: i64,
     /// The leader epoch of what came last; to be committed with the offset.
     pub leader_epoch: Option<i32>,
+    /// The id of the topic; `None` from brokers without topic ids (before 2.8).
+    pub topic_id: Option<Uuid>,
     /// The end of what is replicated.
     pub high_watermark: i64,
     /// The end of what is decided; `None` from brokers without transactions.

@@ -66,6 +66,7 @@ pub(super) struct Ends {
 #[derive(Debug)]
 pub(super) struct Partition {
     pub(super) generation: u64,
+    /// The topic id is the one it was assigned with; `identity` has the one that was seen.
     pub(super) position: Position,
     pub(super) phase: Phase,
     pub(super) is_paused: bool,
@@ -184,11 +185,18 @@ impl Partition {
         }
     }
 
+    /// Where it stands, in the topic that was seen.
+    pub(super) fn stands(&self) -> Position {
+        Position { topic_id: self.identity.topic_id, ..self.position }
+    }
+
     /// Whether a log that ends before the position must be taken for another one.
     pub(super) fn is_another_log(&self) -> bool {
         let leader_epoch = self.leader.map(|leader| leader.epoch).filter(|epoch| *epoch >= 0);
         let epochs = leader_epoch.zip(self.position.leader_epoch);
-        self.identity.is_another(epochs.map(|(leader, read)| leader > read))
+        // A topic with the id of the position is the one that was read.
+        self.position.topic_id.is_none()
+            && self.identity.is_another(epochs.map(|(leader, read)| leader > read))
     }
 
     /// Moves forward.
@@ -203,7 +211,7 @@ impl Partition {
             self.bytes_needed = 0;
         }
         let leader_epoch = leader_epoch.or(self.position.leader_epoch);
-        self.position = Position { next_offset, leader_epoch };
+        self.position = Position { next_offset, leader_epoch, ..self.position };
         self.backoff.reset();
         self.retry_at = None;
     }

@@ -124,6 +124,7 @@ impl State {
             entry.identity = before.identity;
             entry.identity.interrupt();
         }
+        entry.identity.learn(position.topic_id);
         self.partitions.insert(partition.clone(), entry);
         if partition.topic.len() > NAME_BYTES_MAX {
             self.stop(partition, Trouble::Refused { code: ErrorCode::INVALID_TOPIC_EXCEPTION });
@@ -154,7 +155,7 @@ impl State {
     }
 
     pub(super) fn position(&self, partition: &TopicPartition) -> Option<Position> {
-        self.partitions.get(partition).map(|entry| entry.position)
+        self.partitions.get(partition).map(Partition::stands)
     }
 
     /// A partition of which something else may be wanted from here on. Whoever changes one goes
@@ -386,12 +387,17 @@ impl State {
         self.leaderless.remove(name);
         let Some(entry) = self.change(name) else { return };
         entry.phase = Phase::Stopped;
+        // What was read is not of the topic that a new one's id names.
+        let position = match kind {
+            Trouble::Recreated { before, .. } => Position { topic_id: before, ..entry.position },
+            _ => entry.stands(),
+        };
         if kind.ends_the_log() {
             entry.identity = Identity::default();
         } else {
             entry.identity.interrupt();
         }
-        let (generation, position) = (entry.generation, entry.position);
+        let generation = entry.generation;
         tracing::warn!(
             partition = %name, next_offset = position.next_offset, trouble = %kind,
             "partition stopped"

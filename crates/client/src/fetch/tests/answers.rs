@@ -175,7 +175,7 @@ fn data_that_comes_while_a_new_leader_is_asked_is_ignored() {
 #[test]
 fn a_leader_that_knows_no_epoch_so_old_is_not_taken_for_one_that_lost_data() {
     let mut world = World::new(Config::default());
-    let position = Position { next_offset: 10, leader_epoch: Some(2) };
+    let position = Position { leader_epoch: Some(2), ..Position::at(10) };
     world.state.assign(&name(0), position);
     world.state.handle_seen(world.now, &name(0), led_by(BROKER, 5));
     let proof = world.state.poll_proof(world.now).expect("asked");
@@ -188,7 +188,7 @@ fn a_leader_that_knows_no_epoch_so_old_is_not_taken_for_one_that_lost_data() {
 #[test]
 fn a_leader_that_ends_before_the_position_has_lost_data() {
     let mut world = World::new(Config::default());
-    let position = Position { next_offset: 10, leader_epoch: Some(2) };
+    let position = Position { leader_epoch: Some(2), ..Position::at(10) };
     world.state.assign(&name(0), position);
     world.state.handle_seen(world.now, &name(0), led_by(BROKER, 5));
     let proof = world.state.poll_proof(world.now).expect("asked");
@@ -433,4 +433,17 @@ proptest! {
         }
         prop_assert_eq!(world.budget.used(), 0);
     }
+}
+
+#[test]
+fn a_position_in_a_topic_of_another_id_is_not_read_from() {
+    let mut world = World::new(Config::default());
+    let (before, now) = (Uuid::from_u128(7), Uuid::from_u128(1));
+    let position = Position { topic_id: Some(before), ..Position::at(10) };
+    world.state.assign(&name(0), position);
+    world.state.handle_seen(world.now, &name(0), led_by(BROKER, 5));
+    assert_eq!(world.trouble(), Some(Trouble::Recreated { before: Some(before), now: Some(now) }));
+    world.state.assign(&name(0), Position { topic_id: Some(now), ..position });
+    world.state.handle_seen(world.now, &name(0), led_by(BROKER, 5));
+    assert_eq!(world.trouble(), None);
 }

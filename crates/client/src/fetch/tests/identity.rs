@@ -188,7 +188,7 @@ fn a_batch_that_reaches_over_the_position_is_of_another_log() {
 #[test]
 fn an_epoch_that_the_leader_has_not_reached_is_of_another_log() {
     let mut world = World::new(Config::default());
-    world.state.assign(&name(0), Position { next_offset: 10, leader_epoch: Some(6) });
+    world.state.assign(&name(0), Position { leader_epoch: Some(6), ..Position::at(10) });
     world.state.handle_seen(world.now, &name(0), without_id(BROKER, 2));
     let proof = world.state.poll_proof(world.now).expect("asked");
     world.state.handle_proof(&proof.partitions[0], None);
@@ -201,7 +201,7 @@ fn a_log_that_is_shorter_in_the_same_epoch_is_another_one_and_in_a_newer_one_was
         [(6, RECREATED), (7, Trouble::Truncated { end_offset: 4, leader_epoch: 6 })]
     {
         let mut world = World::new(Config::default());
-        world.state.assign(&name(0), Position { next_offset: 10, leader_epoch: Some(6) });
+        world.state.assign(&name(0), Position { leader_epoch: Some(6), ..Position::at(10) });
         world.state.handle_seen(world.now, &name(0), without_id(BROKER, leader_epoch));
         let proof = world.state.poll_proof(world.now).expect("asked");
         world.state.handle_proof(&proof.partitions[0], Some((4, 6)));

@@ -14,7 +14,7 @@ use super::batches::Stored;
 
 /// A partition that stands at offset 10 of leader epoch 5 is asked of its leader.
 fn proving(world: &mut World) -> Claim {
-    world.state.assign(&name(0), Position { next_offset: 10, leader_epoch: Some(5) });
+    world.state.assign(&name(0), Position { leader_epoch: Some(5), ..Position::at(10) });
     world.state.handle_seen(world.now, &name(0), led_by(BROKER, 5));
     asked(world)
 }
