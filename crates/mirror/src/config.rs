@@ -276,8 +276,11 @@ pub struct Trouble {
     pub null_key: Refused,
     /// A batch the destination refuses for another reason.
     pub rejected: Refused,
-    /// How far a stopped partition's trouble reaches.
+    /// How far it reaches when a partition stops because the destination refuses its records.
     pub reach: Reach,
+    /// How far it reaches when a partition stops for anything else: its log at the source was
+    /// overtaken, cut off, made anew or cannot be read, or its destination topic is another one.
+    pub source_reach: Reach,
     /// Times of records from `LogAppendTime` topics.
     pub append_time: AppendTime,
 }

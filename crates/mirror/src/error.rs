@@ -175,10 +175,31 @@ pub enum Halt {
         /// The end of what both logs have in common.
         end: i64,
     },
+    /// The source's log ends before what was read, and nothing shows how much of it is still the
+    /// same: brokers before 2.1 tell no leader epochs, those before 2.8 no topic ids.
+    #[error(
+        "the position {position} is beyond the end of the source's log at {end}: it was cut off, \
+         or the topic was created again"
+    )]
+    Beyond {
+        /// Where the mirror stood.
+        position: i64,
+        /// The end of the log.
+        end: i64,
+    },
     /// The topic was deleted and created again.
     #[error("the source topic was deleted and created again; the position was {position}")]
     Recreated {
         /// Where the mirror stood in the old topic.
+        position: i64,
+    },
+    /// The destination topic was deleted and created again, or is another cluster's: what was
+    /// mirrored is not in it.
+    #[error(
+        "the destination topic is a new one: what was mirrored before offset {position} is not in it"
+    )]
+    Replaced {
+        /// Where the mirror stood.
         position: i64,
     },
     /// A batch does not carry the checksum it claims, again and again.
@@ -215,7 +236,7 @@ pub enum Halt {
         /// The broker's answer, and its words if it had any.
         rejection: String,
     },
-    /// The mirror's own client cannot go on with this partition.
+    /// The mirror's own client cannot read on.
     #[error("{what}: {reason}")]
     Client {
         /// What was tried.
@@ -226,12 +247,28 @@ pub enum Halt {
 }
 
 impl Halt {
+    /// Whether the destination refuses records that the source has.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Halt::Oversize { .. } | Halt::NullKey { .. } | Halt::Rejected { .. } => true,
+            Halt::Lost { .. }
+            | Halt::Truncated { .. }
+            | Halt::Beyond { .. }
+            | Halt::Recreated { .. }
+            | Halt::Replaced { .. }
+            | Halt::Corrupt { .. }
+            | Halt::Client { .. } => false,
+        }
+    }
+
     /// A word for metrics and the status.
     pub fn kind(&self) -> &'static str {
         match self {
             Halt::Lost { .. } => "lost",
             Halt::Truncated { .. } => "truncated",
+            Halt::Beyond { .. } => "beyond",
             Halt::Recreated { .. } => "recreated",
+            Halt::Replaced { .. } => "replaced",
             Halt::Corrupt { .. } => "corrupt",
             Halt::Oversize { .. } => "oversize",
             Halt::NullKey { .. } => "null_key",

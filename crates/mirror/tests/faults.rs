@@ -339,3 +339,27 @@ async fn what_grows_when_it_is_rebuilt_holds_up_fetching() {
     assert!(memory.peak_bytes <= BUDGET + of_two_answers, "{memory:?}");
     assert!(running.stop().await.is_clean());
 }
+
+#[tokio::test]
+async fn a_fault_of_the_source_does_not_end_a_mirror_that_refusals_end() {
+    let pair = Pair::start(1).await;
+    pair.topic("overtaken", 1);
+    pair.topic("good", 1);
+    pair.fill("overtaken", 10, 1);
+    pair.fill("good", 10, 1);
+    pair.source.delete_records("overtaken", 0, 5).unwrap();
+    pair.source.commit_offset("mirror", "overtaken", 0, 2).unwrap();
+    let config = |source_reach| {
+        let mut config = pair.config().with_group(kmirror::config::Group::new("mirror"));
+        config.trouble.reach = Reach::Mirror;
+        config.trouble.source_reach = source_reach;
+        config
+    };
+    let running = Running::start(config(Reach::Partition)).await;
+    pair.arrives("good").await;
+    let report = running.stop().await;
+    assert_eq!(report.halted.len(), 1);
+    assert_eq!(report.halted[0].1, Halt::Lost { from: 2, before: 5 });
+    let ended = Running::start(config(Reach::Mirror)).await.end().await;
+    assert!(matches!(&ended, Err(Error::Halted { .. })), "{ended:?}");
+}

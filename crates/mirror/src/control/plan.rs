@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::config::Config;
 use crate::policy::partitioning::{Counts, Mapping, Partitioning};
 use crate::status;
@@ -22,6 +24,8 @@ pub(crate) struct Listed {
     pub(crate) internal: bool,
     /// Replicas of its first partition.
     pub(crate) replication_factor: i16,
+    /// Its id, where the cluster tells (from 2.8).
+    pub(crate) id: Option<Uuid>,
 }
 
 /// Topics of one cluster by name.
@@ -38,6 +42,26 @@ pub(crate) struct Traits {
     pub(crate) batch_bytes_max: Option<u32>,
 }
 
+/// Which topic of which cluster is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Destination {
+    /// The cluster's id.
+    pub(crate) cluster_id: Option<Arc<str>>,
+    /// The topic's.
+    pub(crate) topic_id: Option<Uuid>,
+}
+
+impl Destination {
+    /// Whether it is certainly not `other`. What is not known of one of them says nothing.
+    pub(crate) fn differs(&self, other: &Destination) -> bool {
+        fn differ<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> bool {
+            one.zip(other).is_some_and(|(one, other)| one != other)
+        }
+        differ(self.cluster_id.as_ref(), other.cluster_id.as_ref())
+            || differ(self.topic_id.as_ref(), other.topic_id.as_ref())
+    }
+}
+
 /// A source topic that matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TopicPlan {
@@ -47,8 +71,12 @@ pub(crate) struct TopicPlan {
     pub(crate) destination: Arc<str>,
     /// Partitions at the source.
     pub(crate) source_partitions: i32,
+    /// How many of them were there when the mirror looked for the first time.
+    pub(crate) source_partitions_at_first: i32,
     /// Partitions at the destination.
     pub(crate) destination_partitions: i32,
+    /// Which topic the destination is.
+    pub(crate) identity: Arc<Destination>,
     /// Its configuration at the source.
     pub(crate) source_traits: Traits,
     /// Its configuration at the destination.
@@ -94,6 +122,11 @@ impl TopicPlan {
                 Some(why)
             }
         }
+    }
+
+    /// Whether the destination has it.
+    pub(crate) fn is_there(&self) -> bool {
+        self.destination_partitions > 0
     }
 
     /// Whether it stays as it is until somebody changes something.
@@ -174,6 +207,16 @@ pub(crate) struct Memory {
     pub(crate) failures: BTreeMap<Arc<str>, String>,
     /// Both ends are one cluster.
     pub(crate) same_cluster: bool,
+    /// The id of the destination.
+    pub(crate) destination_cluster_id: Option<Arc<str>>,
+    /// The partitions that source topics had at the first look, without topics that are gone.
+    pub(crate) first: Option<BTreeMap<Arc<str>, i32>>,
+}
+
+/// The partitions of all topics. One whose number is not known may have had any.
+fn partitions(topics: &Listing) -> BTreeMap<Arc<str>, i32> {
+    let count = |listed: &Listed| if listed.partitions > 0 { listed.partitions } else { i32::MAX };
+    topics.iter().map(|(name, listed)| (Arc::clone(name), count(listed))).collect()
 }
 
 /// Compares both ends. `brokers` is the number of the destination's brokers.
@@ -186,6 +229,8 @@ pub(crate) fn draw(
     let mut plan = Plan { complete: true, ..Plan::default() };
     let mut actions = BTreeSet::new();
     let mut taken: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
+    let first = memory.first.get_or_insert_with(|| partitions(source));
+    first.retain(|name, _| source.contains_key(name));
     for topic in source.values().filter(|topic| config.topics.selects(&topic.name, topic.internal))
     {
         if memory.same_cluster && config.naming.is_outcome(&topic.name) {
@@ -233,7 +278,9 @@ impl Drawing<'_> {
             source: Arc::clone(&topic.name),
             destination: Arc::clone(&topic.name),
             source_partitions: topic.partitions,
+            source_partitions_at_first: self.at_first(&topic.name),
             destination_partitions: 0,
+            identity: Arc::default(),
             source_traits: traits(&self.memory.source_traits, &topic.name),
             destination_traits: Traits::default(),
             readiness: Readiness::Ready,
@@ -248,12 +295,20 @@ impl Drawing<'_> {
         drawn.destination_traits = traits(&self.memory.destination_traits, &drawn.destination);
         let there = self.destination.get(&drawn.destination);
         drawn.destination_partitions = there.map_or(0, |listed| listed.partitions);
+        drawn.identity = Arc::new(Destination {
+            cluster_id: self.memory.destination_cluster_id.clone(),
+            topic_id: there.and_then(|listed| listed.id),
+        });
         drawn.readiness = if there.is_none() {
             self.missing(topic, &drawn, actions)
         } else {
             self.present(&drawn, actions)
         };
         drawn
+    }
+
+    fn at_first(&self, topic: &str) -> i32 {
+        self.memory.first.as_ref().and_then(|first| first.get(topic)).copied().unwrap_or(0)
     }
 
     fn missing(
@@ -341,6 +396,7 @@ mod tests {
                 partitions: *partitions,
                 internal: false,
                 replication_factor: 3,
+                id: None,
             };
             (name, listed)
         };

@@ -56,7 +56,8 @@ impl Topics {
             None => source.watch_all_topics(),
         }
         destination.watch_all_topics();
-        let memory = Memory { same_cluster, ..Memory::default() };
+        let destination_cluster_id = cluster_ids[1].clone();
+        let memory = Memory { same_cluster, destination_cluster_id, ..Memory::default() };
         // Twice the interval, so that chance cannot keep a pause below it for ever.
         let soon = Backoff::new(SOON, config.topic.refresh_interval.saturating_mul(2));
         Topics {
@@ -328,6 +329,7 @@ fn listing(view: &View) -> Listing {
             .values()
             .next()
             .map_or(1, |first| i16::try_from(first.replicas.len()).unwrap_or(i16::MAX)),
+        id: topic.id,
     };
     view.topics()
         .filter(|topic| topic.error == ErrorCode::NONE)
@@ -379,6 +381,7 @@ mod tests {
             partitions: 4,
             internal: false,
             replication_factor: 1,
+            id: None,
         };
         let full = Listing::from([(Arc::clone(&name), topic)]);
         let mut absences = Absences::default();

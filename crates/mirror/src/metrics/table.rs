@@ -79,7 +79,7 @@ metrics! {
         "Records read from the source",
         "Traffic. Compare with produce.";
     FetchLostRecords "kmirror_fetch_lost_offsets_total" Counter ["topic", "partition"]
-        "Offsets that were gone from the source before they were read",
+        "Offsets that were gone from the source before they were mirrored",
         "Data is lost: the mirror is slower than retention. Add streams, or retain for longer.";
     FetchTroubles "kmirror_fetch_troubles_total" Counter ["kind"]
         "Troubles of source partitions, by kind",

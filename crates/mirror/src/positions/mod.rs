@@ -6,6 +6,8 @@
 pub(crate) mod caught_up;
 pub(crate) mod progress;
 
+mod memo;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +18,20 @@ use kmirror_client::group::{CommitReport, CommittedOffsets, Committer, OffsetAnd
 use kmirror_client::{Error as ClientError, TopicPartition};
 use tokio::time::Instant;
 
+use crate::control::plan::Destination;
 use crate::error::chain;
 
-/// Positions by source partition.
-pub(crate) type Positions = BTreeMap<TopicPartition, Position>;
+/// Places by source partition.
+pub(crate) type Positions = BTreeMap<TopicPartition, Place>;
+
+/// How far a partition is, and where it was mirrored to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Everything before is acknowledged.
+    pub(crate) position: Position,
+    /// The topic that everything before was mirrored to. Unknown where others wrote the position.
+    pub(crate) destination: Option<Arc<Destination>>,
+}
 
 /// The age at which a position is written again though it did not move. Brokers forget positions
 /// that were not written for a while: those before 2.1 after a day even of a group that is alive,
@@ -143,40 +155,53 @@ pub(crate) enum Reader {
     Nowhere,
 }
 
+/// What was read of some partitions; one that is in neither has no position.
+#[derive(Debug, Default)]
+pub(crate) struct Committed {
+    /// What is kept.
+    pub(crate) positions: Positions,
+    /// What could not be read, and why; it may be asked again.
+    pub(crate) refused: BTreeMap<TopicPartition, String>,
+}
+
 impl Reader {
-    /// What is kept of `partitions`; a partition without a position is missing from the answer.
+    /// What is kept of `partitions`.
     ///
     /// # Errors
-    /// In words, when nobody could be asked or an answer was refused; it may be asked again.
-    pub(crate) async fn read(&self, partitions: &[TopicPartition]) -> Result<Positions, String> {
-        let found = match self {
-            Reader::Nowhere => return Ok(Positions::new()),
+    /// In words, when nobody could be asked; it may be asked again.
+    pub(crate) async fn read(&self, partitions: &[TopicPartition]) -> Result<Committed, String> {
+        let (found, refused) = match self {
+            Reader::Nowhere => return Ok(Committed::default()),
             Reader::Outside(group) => {
                 let found = group.admin.group_offsets(&group.id).await;
-                found.map_err(|error| chain(&error))?
+                (found.map_err(|error| chain(&error))?, BTreeMap::new())
             }
             Reader::Member(committed) => {
                 let found = committed.of(partitions.iter().cloned()).await;
                 let found = found.map_err(|error| chain(&error))?;
-                if let Some((partition, code)) = found.refused.iter().next() {
-                    return Err(format!("read the position of {partition}: {code}"));
-                }
-                found.offsets
+                (found.offsets, found.refused)
             }
         };
-        let position = |offset: OffsetAndMetadata| Position {
-            next_offset: offset.next_offset,
-            leader_epoch: (offset.leader_epoch >= 0).then_some(offset.leader_epoch),
+        let place = |offset: OffsetAndMetadata| {
+            memo::read(offset.next_offset, offset.leader_epoch, &offset.metadata)
         };
-        Ok(found.into_iter().map(|(at, offset)| (at, position(offset))).collect())
+        Ok(Committed {
+            positions: found.into_iter().map(|(at, offset)| (at, place(offset))).collect(),
+            refused: refused
+                .into_iter()
+                .map(|(at, code)| (at, format!("read its committed position: {code}")))
+                .collect(),
+        })
     }
 }
 
 fn offsets(positions: &Positions) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
-    let offset = |position: &Position| {
-        OffsetAndMetadata::new(position.next_offset, position.leader_epoch.unwrap_or(-1))
+    let offset = |place: &Place| OffsetAndMetadata {
+        next_offset: place.position.next_offset,
+        leader_epoch: place.position.leader_epoch.unwrap_or(-1),
+        metadata: memo::write(place),
     };
-    positions.iter().map(|(partition, position)| (partition.clone(), offset(position))).collect()
+    positions.iter().map(|(partition, place)| (partition.clone(), offset(place))).collect()
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ struct Inner {
     acknowledged: Option<Position>,
     /// Where the log ended at the start.
     end: Option<i64>,
+    /// The source has the position: it answered when it was asked to read from there on.
+    is_confirmed: bool,
     /// How it stands with the stream that holds it.
     standing: Option<Standing>,
 }
@@ -133,7 +135,8 @@ impl Progress {
     /// Whether this process mirrored all that was there at the start.
     pub(crate) fn is_caught_up(&self) -> bool {
         let inner = self.inner();
-        let position = inner.acknowledged.map(|position| position.next_offset);
+        let confirmed = inner.acknowledged.filter(|_| inner.is_confirmed);
+        let position = confirmed.map(|position| position.next_offset);
         position.zip(inner.end).is_some_and(|(position, end)| position >= end)
     }
 
@@ -154,13 +157,25 @@ impl Hold {
     }
 
     /// Everything before `position` is acknowledged. If that goes back, the log is another one from
-    /// there on, and where it ends is asked anew.
+    /// there on.
     pub(crate) fn set_acknowledged(&self, position: Position) {
-        let mut inner = self.progress.inner();
-        let before = inner.acknowledged.replace(position);
+        let before = self.progress.inner().acknowledged.replace(position);
         if before.is_some_and(|before| position.next_offset < before.next_offset) {
-            inner.end = None;
+            self.forget_log();
         }
+    }
+
+    /// The log is another one: where it ends is asked anew.
+    pub(crate) fn forget_log(&self) {
+        let mut inner = self.progress.inner();
+        inner.end = None;
+        inner.is_confirmed = false;
+    }
+
+    /// The source answered from the position on. Until then a position at the end of the log may be
+    /// one of another log.
+    pub(crate) fn confirm(&self) {
+        self.progress.inner().is_confirmed = true;
     }
 
     /// Says how the partition stands.
@@ -222,6 +237,8 @@ mod tests {
         hold.set_acknowledged(Position::at(9));
         assert!(!progress.is_caught_up());
         hold.set_acknowledged(Position::at(10));
+        assert!(!progress.is_caught_up(), "the source did not say that it has the position");
+        hold.confirm();
         assert!(progress.is_caught_up());
         hold.set_acknowledged(Position::at(3));
         assert_eq!(progress.end(), None);

@@ -11,7 +11,7 @@ use kmirror_client::{Client, Lane, TopicPartition};
 
 use crate::config::Config;
 use crate::error::Halt;
-use crate::policy::trouble::{Lost, Start};
+use crate::policy::trouble::Lost;
 
 /// The stage.
 pub(crate) struct Fetch {
@@ -90,23 +90,25 @@ pub(crate) enum Remedy {
     /// It is tried again later, from where it stood.
     Retry,
     /// It goes on elsewhere, since the policy says so; the halt says what was lost.
-    Continue { from: i64, lost: Halt },
+    Continue { from: Position, lost: Halt },
 }
 
 /// What the policy says about a trouble at `position`.
 pub(crate) fn remedy(trouble: &Trouble, position: Position, config: &Config) -> Remedy {
     let at = position.next_offset;
+    let same_topic = |next_offset, leader_epoch| Position { next_offset, leader_epoch, ..position };
     let (lost, from) = match trouble {
-        Trouble::OutOfRange { log_start_offset, .. } if at < *log_start_offset => {
-            (Halt::Lost { from: at, before: *log_start_offset }, *log_start_offset)
+        Trouble::OutOfRange { log_start_offset: start, .. } if at < *start => {
+            (Halt::Lost { from: at, before: *start }, same_topic(*start, None))
         }
-        Trouble::OutOfRange { log_end_offset, .. } => {
-            (Halt::Truncated { position: at, end: *log_end_offset }, *log_end_offset)
+        // Nothing shows that this log has anything in common with the one that was read.
+        Trouble::OutOfRange { log_start_offset: start, log_end_offset: end } => {
+            (Halt::Beyond { position: at, end: *end }, same_topic(*start, None))
         }
-        Trouble::Truncated { end_offset, .. } => {
-            (Halt::Truncated { position: at, end: *end_offset }, *end_offset)
+        Trouble::Truncated { end_offset: end, leader_epoch } => {
+            (Halt::Truncated { position: at, end: *end }, same_topic(*end, Some(*leader_epoch)))
         }
-        Trouble::Recreated { .. } => (Halt::Recreated { position: at }, 0),
+        Trouble::Recreated { .. } => (Halt::Recreated { position: at }, Position::at(0)),
         Trouble::Missing | Trouble::Unauthorized => return Remedy::Retry,
         Trouble::Corrupt { source } => {
             let reason = source.as_ref().map_or_else(
@@ -123,14 +125,6 @@ pub(crate) fn remedy(trouble: &Trouble, position: Position, config: &Config) -> 
     match config.trouble.lost {
         Lost::Halt => Remedy::Halt(lost),
         Lost::Continue => Remedy::Continue { from, lost },
-    }
-}
-
-/// Where a partition without a position starts, given both ends of its log.
-pub(crate) fn start(policy: Start, earliest: i64, latest: i64) -> Position {
-    match policy {
-        Start::Earliest => Position::at(earliest),
-        Start::Latest => Position::at(latest),
     }
 }
 
@@ -170,14 +164,22 @@ mod tests {
         let remedy_of = |lost| remedy(&trouble, Position::at(10), &config(lost));
         let lost = Halt::Lost { from: 10, before: 40 };
         assert_eq!(remedy_of(Lost::Halt), Remedy::Halt(lost.clone()));
-        assert_eq!(remedy_of(Lost::Continue), Remedy::Continue { from: 40, lost });
+        let from = Position::at(40);
+        assert_eq!(remedy_of(Lost::Continue), Remedy::Continue { from, lost });
     }
 
     #[test]
-    fn a_position_beyond_the_end_is_a_truncation() {
-        let trouble = Trouble::OutOfRange { log_start_offset: 0, log_end_offset: 90 };
-        let halt = Halt::Truncated { position: 100, end: 90 };
-        assert_eq!(remedy(&trouble, Position::at(100), &config(Lost::Halt)), Remedy::Halt(halt));
+    fn a_log_that_ends_before_the_position_is_read_anew_unless_it_shows_what_is_still_the_same() {
+        let outside = Trouble::OutOfRange { log_start_offset: 30, log_end_offset: 90 };
+        let remedy_of = |trouble, lost| remedy(trouble, Position::at(100), &config(lost));
+        let lost = Halt::Beyond { position: 100, end: 90 };
+        assert_eq!(remedy_of(&outside, Lost::Halt), Remedy::Halt(lost.clone()));
+        let from = Position::at(30);
+        assert_eq!(remedy_of(&outside, Lost::Continue), Remedy::Continue { from, lost });
+        let cut = Trouble::Truncated { end_offset: 90, leader_epoch: 4 };
+        let from = Position { leader_epoch: Some(4), ..Position::at(90) };
+        let lost = Halt::Truncated { position: 100, end: 90 };
+        assert_eq!(remedy_of(&cut, Lost::Continue), Remedy::Continue { from, lost });
     }
 
     #[test]

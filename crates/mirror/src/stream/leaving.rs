@@ -192,7 +192,10 @@ impl Stream {
                         draining.failure = draining.failure.take().or(outcome.err());
                     }
                 },
-                Some(job) = self.jobs.next() => self.take_job(job),
+                Some(job) = self.jobs.next() => {
+                    let outcome = self.take_job(job);
+                    draining.failure = draining.failure.take().or(outcome.err());
+                }
                 change = self.assign.next(), if is_member => match change {
                     // Handed back after the last commit; they are given up either way.
                     Ok(Change::Revoking { hand_back, .. }) => draining.hand_backs.push(hand_back),
@@ -218,7 +221,9 @@ impl Stream {
         let last = deadline.max(clock::now() + COMMIT_RESERVE);
         while self.keeper.is_none() {
             tokio::select! {
-                Some(job) = self.jobs.next() => self.take_job(job),
+                Some(job) = self.jobs.next() => if let Job::Written(written) = job {
+                    self.take_written(written);
+                },
                 () = tokio::time::sleep_until(last) => return,
                 else => return,
             }

@@ -11,6 +11,7 @@
 //! [`Life`]: crate::flow::Life
 
 mod departed;
+mod elsewhere;
 mod leaving;
 mod owned;
 mod planned;
@@ -25,7 +26,7 @@ use futures::future::LocalBoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use kmirror_client::admin::Admin;
 use kmirror_client::batch::Entry;
-use kmirror_client::fetch::{Fetched, Position};
+use kmirror_client::fetch::Fetched;
 use kmirror_client::{Client, TopicPartition, clock, group};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -161,7 +162,12 @@ impl Stream {
             commits_failed: metrics.counter(Metric::CommitCommits, ["failed"]),
         };
         Stream {
-            lookup: Lookup::new(Admin::new(parts.source.clone()), parts.reader, &parts.config),
+            lookup: Lookup::new(
+                Admin::new(parts.source.clone()),
+                parts.reader,
+                parts.plans.clone(),
+                &parts.config,
+            ),
             next_commit: clock::now() + parts.config.commit_interval,
             next_judgement: clock::now(),
             config: parts.config,
@@ -236,7 +242,7 @@ impl Stream {
             Turn::Produced(produced) => self.take_produced(produced)?,
             Turn::Changed(change) => self.take_change(change)?,
             Turn::Released => self.claim(),
-            Turn::Done(job) => self.take_job(job),
+            Turn::Done(job) => self.take_job(job)?,
             Turn::Planned => self.replan().await?,
             Turn::News(News::Fetched(fetched)) => self.take_fetched(*fetched)?,
             Turn::News(News::Trouble { partition, position, trouble }) => {
@@ -323,9 +329,9 @@ impl Stream {
         }
     }
 
-    fn take_job(&mut self, job: Job) {
+    fn take_job(&mut self, job: Job) -> Result<(), Error> {
         match job {
-            Job::Started(starts, generation) => self.take_starts(starts, generation),
+            Job::Started(starts, generation) => self.take_starts(starts, generation)?,
             Job::Written(written) => self.take_written(written),
             Job::Looked => {}
             Job::Retry(partition, generation) => {
@@ -333,25 +339,27 @@ impl Stream {
                     owned.life.generation == generation && owned.phase == Phase::Flowing
                 });
                 if let Some(owned) = waiting {
-                    self.fetch.begin(&partition, Position::at(owned.tracker.routed()));
+                    self.fetch.begin(&partition, owned.reading());
                 }
             }
         }
+        Ok(())
     }
 
     /// Takes starts that were asked for in `generation`; what was assigned later is asked for by
     /// itself.
-    fn take_starts(&mut self, starts: Starts, generation: Generation) {
+    fn take_starts(&mut self, starts: Starts, generation: Generation) -> Result<(), Error> {
         let plan = Arc::clone(&self.plans.borrow());
         for start in starts.known {
             let waiting = starting(&mut self.owned, &start.partition, generation);
             let Some(owned) = waiting else { continue };
             owned.set_start(start.position, start.is_kept);
+            owned.destination = start.destination;
             owned.cell().set_high_watermark(start.end);
             if let Some(topic) = plan.topics.get(&start.partition.topic) {
                 owned.replan(topic, &self.config);
             }
-            self.begin_if_ready(&start.partition);
+            self.begin_if_ready(&start.partition)?;
             // Where it starts is written at once: it may be further on than what is kept, or have
             // been kept for so long that it is soon forgotten, or not be kept at all.
             self.next_commit = clock::now();
@@ -365,20 +373,26 @@ impl Stream {
             again.push(partition);
         }
         self.ask_for_starts(again, true);
+        Ok(())
     }
 
     /// Begins to read a partition once both its position and its destination are known.
-    fn begin_if_ready(&mut self, partition: &TopicPartition) {
-        let Some(owned) = self.owned.get_mut(partition) else { return };
+    fn begin_if_ready(&mut self, partition: &TopicPartition) -> Result<(), Error> {
+        let Some(owned) = self.owned.get(partition) else { return Ok(()) };
         let (Some(start), Some(_), Phase::Waiting) = (owned.start, &owned.route, owned.phase)
         else {
-            return;
+            return Ok(());
         };
+        if !self.accept_destination(partition)? {
+            return Ok(());
+        }
+        let Some(owned) = self.owned.get_mut(partition) else { return Ok(()) };
         owned.phase = Phase::Flowing;
         owned.cell().set_state(State::Running, None);
         self.fetch.begin(partition, start);
         tracing::info!(%partition, next_offset = start.next_offset, "mirroring begins");
         self.finish_if_caught_up(partition);
+        Ok(())
     }
 
     /// A stretch of a partition: routes it and hands it to the produce stage.
@@ -390,9 +404,12 @@ impl Stream {
         if fetched.fetch_offset != owned.tracker.routed() {
             // The fetcher drops what was asked for before a rewind, so this should not be. Were it
             // let through, records would be skipped or out of order.
-            let (partition, wanted) = (fetched.partition, owned.tracker.routed());
-            tracing::warn!(%partition, wanted, found = fetched.fetch_offset, "fetched elsewhere");
-            self.fetch.begin(&partition, Position::at(wanted));
+            let (partition, wanted) = (fetched.partition, owned.reading());
+            tracing::warn!(
+                %partition, wanted = wanted.next_offset, found = fetched.fetch_offset,
+                "fetched elsewhere"
+            );
+            self.fetch.begin(&partition, wanted);
             return Ok(());
         }
         if std::mem::take(&mut owned.is_source_troubled) {
@@ -400,6 +417,10 @@ impl Stream {
         }
         owned.cell().set_high_watermark(fetched.high_watermark);
         owned.leader_epoch = fetched.leader_epoch.or(owned.leader_epoch);
+        owned.topic_id = fetched.topic_id.or(owned.topic_id);
+        if let Some(hold) = owned.hold() {
+            hold.confirm();
+        }
         let bytes: usize = fetched.entries.iter().map(Entry::len_bytes).sum();
         let stretch = Stretch {
             from: fetched.fetch_offset,

@@ -8,15 +8,17 @@ use kmirror_client::batch::Codec;
 use kmirror_client::batch::passthrough::LogAppendTime;
 use kmirror_client::fetch::Position;
 use tokio::time::Instant;
+use uuid::Uuid;
 
+use super::elsewhere::Onward;
 use crate::config::{Compression, Config};
-use crate::control::plan::TopicPlan;
+use crate::control::plan::{Destination, TopicPlan};
 use crate::error::Halt;
 use crate::flow::{Generation, Life};
 use crate::policy::partitioning::Mapping;
 use crate::policy::trouble::AppendTime;
-use crate::positions::Kept;
 use crate::positions::progress::{Hold, Standing};
+use crate::positions::{Kept, Place};
 use crate::stage::commit::Tracker;
 use crate::stage::produce::Produce;
 use crate::stage::route;
@@ -33,6 +35,12 @@ pub(super) struct Owned {
     pub(super) start: Option<Position>,
     /// The leader epoch of the last batch fetched.
     pub(super) leader_epoch: Option<i32>,
+    /// The id of the topic that its offsets belong to.
+    pub(super) topic_id: Option<Uuid>,
+    /// The topic that everything before its position was mirrored to.
+    pub(super) destination: Option<Arc<Destination>>,
+    /// Where it goes on once nothing is under way any more.
+    pub(super) onward: Option<Onward>,
     /// The position that is kept.
     pub(super) kept: Option<Kept>,
     pub(super) is_paused: bool,
@@ -94,6 +102,9 @@ impl Owned {
             route: None,
             start: None,
             leader_epoch: None,
+            topic_id: None,
+            destination: None,
+            onward: None,
             kept: None,
             is_paused: false,
             is_source_troubled: false,
@@ -126,15 +137,20 @@ impl Owned {
         &self.life.cell
     }
 
-    /// Sets where it starts: at `start`, or where this process is already if that is further on.
+    /// Sets where it starts: at `start`, or where this process is already if that is further on in
+    /// the same topic.
     pub(super) fn set_start(&mut self, start: Position, is_kept: bool) {
         let written_at = None;
         self.kept = is_kept.then_some(Kept { next_offset: start.next_offset, written_at });
-        let is_ahead = |known: &Position| !is_kept || known.next_offset > start.next_offset;
+        let is_ahead = |known: &Position| {
+            let are_others = known.topic_id.zip(start.topic_id).is_some_and(|(one, it)| one != it);
+            !is_kept || (!are_others && known.next_offset > start.next_offset)
+        };
         let known = self.hold().and_then(Hold::acknowledged).filter(is_ahead);
         let start = known.unwrap_or(start);
         self.tracker = Tracker::new(start.next_offset);
         self.leader_epoch = start.leader_epoch;
+        self.topic_id = start.topic_id;
         self.start = Some(start);
         self.note_position();
     }
@@ -177,11 +193,24 @@ impl Owned {
 
     /// Where it stands: everything before is acknowledged.
     pub(super) fn position(&self) -> Position {
-        let next_offset = self.tracker.position();
-        // The epoch of the last batch fetched belongs to the position only when nothing is under
-        // way.
-        let leader_epoch = if self.tracker.is_settled() { self.leader_epoch } else { None };
-        Position { next_offset, leader_epoch }
+        self.at(self.tracker.position())
+    }
+
+    /// Where it is to be read on.
+    pub(super) fn reading(&self) -> Position {
+        self.at(self.tracker.routed())
+    }
+
+    /// An offset of what was fetched. The epoch of its last batch may be above the offset's own,
+    /// and shows a log that was cut off before the offset all the same: it ends there for every
+    /// epoch from the cut on.
+    fn at(&self, next_offset: i64) -> Position {
+        Position { next_offset, leader_epoch: self.leader_epoch, topic_id: self.topic_id }
+    }
+
+    /// What to write.
+    pub(super) fn place(&self) -> Place {
+        Place { position: self.position(), destination: self.destination.clone() }
     }
 
     /// Whether its position is what is kept.
@@ -196,7 +225,7 @@ impl Owned {
 
     /// Whether it has mirrored everything that was there at the start.
     pub(super) fn is_caught_up(&self) -> bool {
-        self.start.is_some() && self.hold().is_some_and(Hold::is_caught_up)
+        self.onward.is_none() && self.hold().is_some_and(Hold::is_caught_up)
     }
 
     /// How it stands, for whoever waits for the end.
@@ -217,6 +246,8 @@ impl Owned {
         self.begin_life(generation, self.life.hold.clone());
         self.tracker = Tracker::new(position.next_offset);
         self.leader_epoch = position.leader_epoch;
+        self.topic_id = position.topic_id;
+        self.onward = None;
         self.is_paused = false;
         self.note_position();
     }

@@ -39,7 +39,8 @@ impl Stream {
             if let (Some(owned), Some(topic)) = (owned, plan.topics.get(&partition.topic)) {
                 owned.replan(topic, &self.config);
             }
-            self.begin_if_ready(&partition);
+            self.begin_if_ready(&partition)?;
+            self.check_destination(&partition)?;
         }
         Ok(())
     }

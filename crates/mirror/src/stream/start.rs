@@ -1,18 +1,25 @@
 //! Where newly assigned partitions start: the position that was kept, or the end of the log the
-//! policy names. Asked in the background; what could not be answered is asked again.
+//! policy names. Asked in the background; what could not be answered is asked again, each partition
+//! by itself.
+//!
+//! Always true: the end of the log is a start only for partitions that were there when the mirror
+//! looked for the first time; what appears later starts with its first record.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kmirror_client::admin::{Admin, At, OffsetAt};
 use kmirror_client::fetch::Position;
 use kmirror_client::isolation::Isolation;
 use kmirror_client::{TopicPartition, clock};
+use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::control::plan::{Destination, Plan};
 use crate::error::chain;
-use crate::positions::Reader;
-use crate::stage::fetch;
+use crate::policy::trouble::Start as Policy;
+use crate::positions::{Committed, Reader};
 
 /// One partition's start.
 #[derive(Debug)]
@@ -21,6 +28,9 @@ pub(super) struct Start {
     pub(super) position: Position,
     /// Whether the position was kept by an earlier run.
     pub(super) is_kept: bool,
+    /// Where everything that is still there before the position was mirrored to; nothing if there
+    /// is no such thing.
+    pub(super) destination: Option<Arc<Destination>>,
     /// The end of the log as it may be read.
     pub(super) end: i64,
 }
@@ -41,16 +51,22 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Whom to ask.
 #[derive(Clone)]
 pub(super) struct Lookup {
-    pub(super) admin: Admin,
-    pub(super) reader: Reader,
-    pub(super) policy: crate::policy::trouble::Start,
-    pub(super) isolation: Isolation,
+    admin: Admin,
+    reader: Reader,
+    policy: Policy,
+    isolation: Isolation,
+    plans: watch::Receiver<Arc<Plan>>,
 }
 
 impl Lookup {
-    pub(super) fn new(admin: Admin, reader: Reader, config: &Config) -> Lookup {
+    pub(super) fn new(
+        admin: Admin,
+        reader: Reader,
+        plans: watch::Receiver<Arc<Plan>>,
+        config: &Config,
+    ) -> Lookup {
         let isolation = config.fetch.isolation.into();
-        Lookup { admin, reader, policy: config.start, isolation }
+        Lookup { admin, reader, policy: config.start, isolation, plans }
     }
 
     /// One round, after a pause if it is not the first.
@@ -58,8 +74,8 @@ impl Lookup {
         if again {
             clock::sleep(RETRY).await;
         }
-        let kept = match self.reader.read(&partitions).await {
-            Ok(kept) => kept,
+        let committed = match self.reader.read(&partitions).await {
+            Ok(committed) => committed,
             Err(why) => {
                 let unknown = partitions.into_iter().map(|at| (at, why.clone())).collect();
                 return Starts { known: Vec::new(), unknown };
@@ -72,26 +88,52 @@ impl Lookup {
         .await;
         let mut starts = Starts::default();
         for partition in partitions {
-            let ends = (earliest.get(&partition), latest.get(&partition));
-            match ends {
-                (Some(Ok(earliest)), Some(Ok(latest))) => {
-                    let kept = kept.get(&partition).copied();
-                    let fallback = || fetch::start(self.policy, *earliest, *latest);
-                    starts.known.push(Start {
-                        partition,
-                        position: kept.unwrap_or_else(fallback),
-                        is_kept: kept.is_some(),
-                        end: *latest,
-                    });
-                }
-                (Some(Err(why)), _) | (_, Some(Err(why))) => {
-                    let why = why.clone();
-                    starts.unknown.push((partition, why));
-                }
-                _ => starts.unknown.push((partition, "no answer about its ends".to_owned())),
+            match self.start(&partition, &committed, (&earliest, &latest)) {
+                Ok(start) => starts.known.push(start),
+                Err(why) => starts.unknown.push((partition, why)),
             }
         }
         starts
+    }
+
+    /// One partition's start, or why it is not known.
+    fn start(
+        &self,
+        partition: &TopicPartition,
+        committed: &Committed,
+        (earliest, latest): (&Ends, &Ends),
+    ) -> Result<Start, String> {
+        if let Some(why) = committed.refused.get(partition) {
+            return Err(why.clone());
+        }
+        let end = |ends: &Ends| {
+            let unanswered = || Err("no answer about its ends".to_owned());
+            ends.get(partition).cloned().unwrap_or_else(unanswered)
+        };
+        let (earliest, end) = (end(earliest)?, end(latest)?);
+        let partition = partition.clone();
+        let Some(place) = committed.positions.get(&partition) else {
+            let from = if self.begins_at_the_end(&partition)? { end } else { earliest };
+            let position = Position::at(from);
+            return Ok(Start { partition, position, is_kept: false, destination: None, end });
+        };
+        let position = place.position;
+        let has_history = position.next_offset > earliest;
+        let destination = place.destination.clone().filter(|_| has_history);
+        Ok(Start { partition, position, is_kept: true, destination, end })
+    }
+
+    /// Whether a partition without a position begins at the end of its log.
+    fn begins_at_the_end(&self, partition: &TopicPartition) -> Result<bool, String> {
+        if self.policy == Policy::Earliest {
+            return Ok(false);
+        }
+        let plan = self.plans.borrow();
+        if !plan.complete {
+            return Err("the topics have not been looked at yet".to_owned());
+        }
+        let topic = plan.topics.get(&partition.topic);
+        Ok(topic.is_some_and(|topic| partition.partition < topic.source_partitions_at_first))
     }
 
     /// One end of each partition's log.

@@ -61,12 +61,14 @@ impl Stream {
         }
         owned.note_position();
         let cell = owned.cell();
-        if owned.phase == Phase::Flowing && cell.state() == State::Retrying {
+        let is_held_up = owned.phase != Phase::Flowing || owned.onward.is_some();
+        if !is_held_up && cell.state() == State::Retrying {
             cell.set_state(State::Running, None);
         }
         if owned.is_paused && owned.tracker.open_bytes() < self.share_of_memory() / 2 {
             self.resume(&life.partition.clone());
         }
+        self.go_onward_if_settled(&life.partition);
         self.finish_if_caught_up(&life.partition);
     }
 
@@ -77,15 +79,20 @@ impl Stream {
         if !Arc::ptr_eq(&owned.life, life) || !life.is_current() {
             return;
         }
-        let position = owned.position();
-        owned.rewind(position, generation);
         let is_read = owned.phase == Phase::Flowing;
-        if is_read {
-            owned.cell().set_state(State::Retrying, Some(why));
-        }
+        let onward = owned.onward.take().filter(|_| is_read);
         let number = life.partition.partition.to_string();
         let values = [&*life.partition.topic, &number];
         self.board.metrics().counter(Metric::ProduceRestarts, values).inc();
+        if let Some(onward) = onward {
+            self.go_onward(&life.partition, &onward);
+            return;
+        }
+        let position = owned.position();
+        owned.rewind(position, generation);
+        if is_read {
+            owned.cell().set_state(State::Retrying, Some(why));
+        }
         self.produce.forget(life);
         self.fetch.end(&life.partition);
         if is_read {
@@ -106,6 +113,7 @@ impl Stream {
         if owned.phase != Phase::Flowing || position.next_offset != owned.tracker.routed() {
             return Ok(());
         }
+        owned.topic_id = position.topic_id.or(owned.topic_id);
         match fetch::remedy(trouble, position, &self.config) {
             Remedy::Halt(halt) => return self.halt(partition, halt),
             Remedy::Retry => {
@@ -121,34 +129,9 @@ impl Stream {
                     Job::Retry(partition, generation)
                 }));
             }
-            Remedy::Continue { from, lost } => self.go_on_elsewhere(partition, from, &lost),
+            Remedy::Continue { from, lost } => self.go_on_elsewhere(partition, from, lost),
         }
         Ok(())
-    }
-
-    /// Goes on at another offset, because the policy prefers that to standing still.
-    fn go_on_elsewhere(&mut self, partition: &TopicPartition, from: i64, lost: &Halt) {
-        let generation = self.next_generation();
-        let Some(owned) = self.owned.get_mut(partition) else { return };
-        tracing::error!(target: "kmirror::ledger", %partition, from, error = %lost, "went on");
-        if let Halt::Lost { from, before } = lost {
-            let number = partition.partition.to_string();
-            let counter = Metric::FetchLostRecords;
-            let counter = self.board.metrics().counter(counter, [&*partition.topic, &number]);
-            counter.inc_by(u64::try_from(before - from).unwrap_or(0));
-        }
-        if from >= owned.tracker.routed() {
-            // What is under way stays; the position passes the gap once it is written.
-            owned.tracker.track(from, 0, 0);
-        } else {
-            let life = Arc::clone(&owned.life);
-            owned.rewind(Position::at(from), generation);
-            owned.kept = None;
-            self.produce.forget(&life);
-        }
-        let Some(owned) = self.owned.get(partition) else { return };
-        owned.note_position();
-        self.fetch.begin(partition, Position::at(from));
     }
 
     /// Stops a partition alone; what was fetched before the trouble is still written and committed.
@@ -159,7 +142,8 @@ impl Stream {
         if let Some(owned) = self.owned.get_mut(partition) {
             owned.halt(&halt);
         }
-        match self.config.trouble.reach {
+        let trouble = self.config.trouble;
+        match if halt.is_refusal() { trouble.reach } else { trouble.source_reach } {
             Reach::Partition => Ok(()),
             Reach::Mirror => Err(Error::Halted { partition: partition.clone(), source: halt }),
         }
@@ -258,7 +242,7 @@ impl Stream {
     pub(super) fn positions(&self, are_wanted: impl Fn(&super::Owned) -> bool) -> Positions {
         let wanted = |owned: &super::Owned| owned.start.is_some() && are_wanted(owned);
         let owned = self.owned.iter().filter(|(_, owned)| wanted(owned));
-        owned.map(|(partition, owned)| (partition.clone(), owned.position())).collect()
+        owned.map(|(partition, owned)| (partition.clone(), owned.place())).collect()
     }
 
     /// Writes positions in the background, unless a write is under way already.
@@ -273,11 +257,11 @@ impl Stream {
 
     pub(super) fn take_written(&mut self, written: Written) {
         self.keeper = Some(written.keeper);
-        for (partition, position) in &written.positions {
+        for (partition, place) in &written.positions {
             if let Some(owned) = self.owned.get_mut(partition) {
-                let written_at = Some(clock::now());
-                owned.kept = Some(Kept { next_offset: position.next_offset, written_at });
-                owned.cell().set_committed_offset(position.next_offset);
+                let (next_offset, written_at) = (place.position.next_offset, Some(clock::now()));
+                owned.kept = Some(Kept { next_offset, written_at });
+                owned.cell().set_committed_offset(next_offset);
             }
         }
         match written.failure {

@@ -12,7 +12,7 @@ use kmirror::policy::filter::{Pattern, Selection};
 use kmirror::shutdown::{self, Trigger};
 use kmirror::status::Status;
 use kmirror::{Config, Error, Mirror, Report};
-use kmirror_fake::{BatchBuilder, Cluster, Codec, Record, StoredRecord};
+use kmirror_fake::{BatchBuilder, Cluster, Codec, Record, Release, StoredRecord};
 
 /// How long anything may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,14 +28,17 @@ pub struct Pair {
 impl Pair {
     /// Two clusters of `brokers` brokers.
     pub async fn start(brokers: i32) -> Pair {
-        let cluster = |id: &str| {
-            let id = id.to_owned();
-            async move {
-                let builder = Cluster::builder().brokers(brokers).cluster_id(id);
-                builder.auto_create_topics(false).start().await.expect("a fake cluster")
-            }
+        Pair::start_from(brokers, Release::default()).await
+    }
+
+    /// The same with a source that looks like `release`.
+    pub async fn start_from(brokers: i32, release: Release) -> Pair {
+        let cluster = |id: &str, release| {
+            let builder = Cluster::builder().brokers(brokers).cluster_id(id).emulate(release);
+            async { builder.auto_create_topics(false).start().await.expect("a fake cluster") }
         };
-        let (source, destination) = (cluster("source").await, cluster("destination").await);
+        let source = cluster("source", release).await;
+        let destination = cluster("destination", Release::default()).await;
         Pair { source, destination, rounds: AtomicUsize::new(0) }
     }
 
