@@ -233,15 +233,18 @@ fn word(config: &mut Config, name: &str, text: &str) {
         "on_oversize" => config.trouble.oversize = refused(),
         "on_null_key" => config.trouble.null_key = refused(),
         "on_rejected" => config.trouble.rejected = refused(),
-        "reach" => {
-            config.trouble.reach = if text == "mirror" { Reach::Mirror } else { Reach::Partition };
-        }
+        "reach" => config.trouble.reach = reach(text),
+        "source_reach" => config.trouble.source_reach = reach(text),
         "append_time" => {
             config.trouble.append_time =
                 if text == "created" { AppendTime::Created } else { AppendTime::Visible };
         }
         _ => {}
     }
+}
+
+fn reach(text: &str) -> Reach {
+    if text == "mirror" { Reach::Mirror } else { Reach::Partition }
 }
 
 fn start(text: &str) -> Start {

@@ -255,7 +255,8 @@ const FLOW_OPTIONS: &[Opt] = &[
         "start",
         Kind::OneOf(&["earliest", "latest"]),
         "earliest",
-        "Where a partition without a position starts.",
+        "Where a partition without a position starts. One that appears while the mirror runs starts \
+         with its first record.",
     ),
     opt(
         "until_caught_up",
@@ -315,8 +316,9 @@ const FLOW_OPTIONS: &[Opt] = &[
         "on_lost",
         Kind::OneOf(&["halt", "continue"]),
         "halt",
-        "What to do when retention or truncation overtook the position: stop that partition, or \
-         go on with the first offset that is there. The lost range is named in both.",
+        "What to do when the source no longer has the position (retention, truncation, a topic \
+         created again), or the destination topic is not the one that was mirrored to: stop that \
+         partition, or go on with the first offset that is there. What is lost is named in both.",
     ),
     opt(
         "on_oversize",
@@ -340,7 +342,15 @@ const FLOW_OPTIONS: &[Opt] = &[
         "reach",
         Kind::OneOf(&["partition", "mirror"]),
         "partition",
-        "Whether a partition that halts stops alone or stops the whole flow.",
+        "Whether a partition of which the destination refuses records stops alone or stops the \
+         whole flow.",
+    ),
+    opt(
+        "source_reach",
+        Kind::OneOf(&["partition", "mirror"]),
+        "partition",
+        "The same for a partition that halts for anything else: its log at the source was \
+         overtaken, cut off, made anew or cannot be read, or its destination topic is another one.",
     ),
     opt(
         "append_time",
