@@ -176,7 +176,8 @@ pub enum Halt {
         end: i64,
     },
     /// The source's log ends before what was read, and nothing shows how much of it is still the
-    /// same: brokers before 2.1 tell no leader epochs, those before 2.8 no topic ids.
+    /// same: brokers before 2.3 cannot be asked about leader epochs, those before 2.8 have no topic
+    /// ids.
     #[error(
         "the position {position} is beyond the end of the source's log at {end}: it was cut off, \
          or the topic was created again"
