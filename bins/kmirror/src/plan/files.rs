@@ -198,6 +198,7 @@ mod tests {
         assert_eq!(flow.source.properties.value("client.id"), Some("mirrorgroup"));
         assert_eq!(flow.settings.texts("topics"), ["testtopic"]);
         assert_eq!(flow.settings.text("reach"), Some("mirror"));
+        assert!(flow.settings.entry("source_reach").is_none(), "the source's faults end nothing");
         assert!(flow.settings.entry("isolation").is_none());
         assert!(flow.settings.entry("on_lost").is_none());
         assert!(plan.findings.iter().any(|finding| finding.key == "compression.type"));

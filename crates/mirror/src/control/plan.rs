@@ -487,4 +487,39 @@ mod tests {
         assert_eq!(actions.len(), 1);
         assert!(plan.topics["a"].why().unwrap().contains("POLICY_VIOLATION"));
     }
+
+    #[test]
+    fn what_was_there_at_the_first_look_is_remembered_until_it_is_gone() {
+        let mut memory = Memory::default();
+        let mut at_first = |topics: &[(&str, i32)]| {
+            let topics = listing(topics);
+            let (plan, _) = draw(&config(".*"), (&topics, &topics), &mut memory, 1);
+            let counts = plan.topics.values().map(|topic| topic.source_partitions_at_first);
+            counts.collect::<Vec<_>>()
+        };
+        assert_eq!(at_first(&[("a", 2), ("unknown", 0)]), [2, i32::MAX]);
+        assert_eq!(at_first(&[("a", 4), ("b", 1), ("unknown", 3)]), [2, 0, i32::MAX]);
+        assert_eq!(at_first(&[("b", 1)]), [0]);
+        assert_eq!(at_first(&[("a", 2), ("b", 1)]), [0, 0], "it was created again");
+    }
+
+    #[test]
+    fn a_destination_is_another_one_only_if_that_is_known() {
+        let destination = |cluster: Option<&str>, topic: Option<u128>| Destination {
+            cluster_id: cluster.map(Into::into),
+            topic_id: topic.map(Uuid::from_u128),
+        };
+        let full = destination(Some("one"), Some(1));
+        for (other, differs) in [
+            (full.clone(), false),
+            (destination(None, None), false),
+            (destination(Some("one"), None), false),
+            (destination(Some("other"), None), true),
+            (destination(None, Some(2)), true),
+            (destination(Some("other"), Some(1)), true),
+        ] {
+            assert_eq!(full.differs(&other), differs, "{other:?}");
+            assert_eq!(other.differs(&full), differs, "{other:?}");
+        }
+    }
 }

@@ -2,14 +2,16 @@
 //! no longer has. Every default stops the partition: nothing is lost in silence.
 
 /// What to do when a position the mirror needs is gone from the source: deleted by retention, or
-/// cut off by an unclean leader election, or swept away with its topic.
+/// cut off by an unclean leader election, or swept away with its topic. Also when the destination
+/// topic is not the one that everything before the position was mirrored to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lost {
-    /// Stop that partition, naming the exact range that was lost.
+    /// Stop that partition, naming what was lost.
     #[default]
     Halt,
-    /// Report the range, count it, and go on with the first offset that is there.
+    /// Report what was lost, count it, and go on with the first offset that is there, once what was
+    /// fetched is written. At a destination topic that is a new one, go on at the position.
     Continue,
 }
 
@@ -32,12 +34,14 @@ pub enum Reach {
     /// The partition stops alone; the others flow.
     #[default]
     Partition,
-    /// The whole mirror stops, as MirrorMaker does with `--abort.on.send.failure true`. What was
-    /// acknowledged before is committed, so that starting it again repeats nothing.
+    /// The whole mirror stops, as MirrorMaker does with `--abort.on.send.failure true` when the
+    /// destination refuses records. What was acknowledged before is committed, so that starting it
+    /// again repeats nothing.
     Mirror,
 }
 
-/// Where a partition without a committed position starts.
+/// Where a partition without a committed position starts. One that was not there when the mirror
+/// first looked starts with its first record in any case.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {

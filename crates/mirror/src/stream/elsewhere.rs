@@ -14,6 +14,7 @@ use kmirror_client::fetch::Position;
 
 use super::Stream;
 use super::owned::Phase;
+use crate::control::plan::Destination;
 use crate::error::{Error, Halt};
 use crate::metrics::Metric;
 use crate::policy::trouble::Lost;
@@ -44,6 +45,7 @@ impl Stream {
             // It is the same log further on: the position passes the gap once what is under way is
             // acknowledged.
             owned.tracker.track(next_offset, 0, 0);
+            owned.leader_epoch = from.leader_epoch;
             owned.note_position();
             self.fetch.begin(partition, from);
             return;
@@ -119,8 +121,10 @@ impl Stream {
         let there = plan.topics.get(&partition.topic);
         let Some(topic) = there.filter(|topic| topic.is_there()) else { return Ok(true) };
         let Some(owned) = self.owned.get_mut(partition) else { return Ok(true) };
-        let is_other = owned.destination.as_ref().is_some_and(|it| it.differs(&topic.identity));
         let next_offset = owned.tracker.position();
+        let has_history = |_: &&Arc<Destination>| next_offset > 0;
+        let before = owned.destination.as_ref().filter(has_history);
+        let is_other = before.is_some_and(|before| before.differs(&topic.identity));
         let replaced = Halt::Replaced { position: next_offset };
         if is_other && self.config.trouble.lost == Lost::Halt {
             return self.halt(partition, replaced).map(|()| false);
