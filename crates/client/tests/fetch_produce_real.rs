@@ -435,26 +435,54 @@ async fn only_committed_records_are_read_and_open_ones_are_waited_for() {
 #[tokio::test]
 #[ignore = "needs a broker: KMIRROR_SOURCE"]
 async fn a_topic_made_anew_is_told() {
-    let client = client().await;
-    let topic = create(&client, new_topic("anew", 1)).await;
-    let partition = TopicPartition::new(Arc::clone(&topic), 0);
+    // While it is read, and while it is not.
+    for is_paused in [false, true] {
+        let client = client().await;
+        let topic = create(&client, new_topic("anew", 1)).await;
+        let partition = TopicPartition::new(Arc::clone(&topic), 0);
+        write(&client, &partition, "old", 3).await;
+        let fetcher = fetcher(&client, Isolation::ReadCommitted);
+        fetcher.assign(&partition, Position::at(0));
+        read(&fetcher, &BTreeMap::from([(0, 3)])).await;
+        let has_ids = client.view().topic(&topic).is_some_and(|topic| topic.id.is_some());
+        if is_paused {
+            fetcher.pause(&partition);
+        }
+        make_anew(&client, &topic).await;
+        write(&client, &partition, "new", 10).await;
+        fetcher.resume(&partition);
+        // Without ids by its records, or because it ends before the position.
+        match trouble(&fetcher).await {
+            Trouble::Recreated { before, .. } => assert_eq!(before.is_some(), has_ids),
+            other => panic!("{other:?}"),
+        }
+        fetcher.assign(&partition, Position::at(0));
+        let found = read(&fetcher, &BTreeMap::from([(0, 10)])).await;
+        assert_eq!(values(&found[&0]).len(), 10, "all of the new one");
+    }
+}
+
+/// Writes so many batches of one record.
+async fn write(client: &Client, partition: &TopicPartition, value: &str, count: usize) {
     let producer =
         BatchProducer::try_new(client.clone(), produce::Config::default()).expect("sound");
-    let delivery = producer.send(&partition, batch(Codec::None, &["old".to_owned()])).await;
-    soon("a delivery", delivery).await.expect("written");
-    let fetcher = fetcher(&client, Isolation::ReadCommitted);
-    fetcher.assign(&partition, Position::at(0));
-    read(&fetcher, &BTreeMap::from([(0, 1)])).await;
-    let has_ids = client.view().topic(&topic).is_some_and(|topic| topic.id.is_some());
+    for _ in 0..count {
+        let delivery = producer.send(partition, batch(Codec::None, &[value.to_owned()])).await;
+        soon("a delivery", delivery).await.expect("written");
+    }
+}
+
+/// Deletes a topic and creates it again.
+async fn make_anew(client: &Client, topic: &Arc<str>) {
     let admin = Admin::new(client.clone());
-    let deleted = admin.delete_topics(std::slice::from_ref(&topic)).await.expect("asked");
-    deleted[&topic].clone().expect("deleted");
+    let deleted = admin.delete_topics(std::slice::from_ref(topic)).await.expect("asked");
+    deleted[topic].clone().expect("deleted");
     soon("making it anew", async {
         loop {
-            let again = NewTopic::new(Arc::clone(&topic)).with_partitions(1);
+            let again = NewTopic::new(Arc::clone(topic)).with_partitions(1);
             let again = [again.with_replication_factor(1)];
             let created = admin.create_topics(&again).await.expect("asked");
-            if created[&topic].is_ok() {
+            if created[topic].is_ok() {
                 return;
             }
             // It is still being deleted.
@@ -462,9 +490,4 @@ async fn a_topic_made_anew_is_told() {
         }
     })
     .await;
-    // Without ids, the new log ends before the position.
-    match trouble(&fetcher).await {
-        Trouble::Recreated { before, .. } => assert_eq!(before.is_some(), has_ids),
-        other => panic!("{other:?}"),
-    }
 }

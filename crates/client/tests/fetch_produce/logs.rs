@@ -77,7 +77,7 @@ async fn a_log_that_goes_on_is_read_on_after_every_kind_of_interruption() {
             1 => cluster.disconnect_all(1).expect("known"),
             2 => crate::support::restart(&cluster, 1).await,
             3 => cluster.move_leader(TOPIC, 0, 1).expect("moves"),
-            4 => drop(cluster.delete_records(TOPIC, 0, round as i64 * 5).expect("deleted")),
+            4 => cluster.delete_records(TOPIC, 0, round as i64 * 5).expect("deleted"),
             _ => {
                 fetcher.pause(&partition(0));
                 fetcher.resume(&partition(0));

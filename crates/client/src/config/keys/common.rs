@@ -46,7 +46,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     Key::honoured(
         "connections.max.idle.ms",
-        Kind::Integer(-1),
+        Kind::Milliseconds(-1),
         "540000",
         "How long a connection may be without a request before it is closed; -1: for ever.",
     ),
