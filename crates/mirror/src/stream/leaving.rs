@@ -172,7 +172,10 @@ impl Stream {
         remains.unwritten.append(&mut draining.lost);
         if !aborted {
             drop(draining.hand_backs);
-            self.assign.leave().await;
+            tokio::select! { biased;
+                () = shutdown.reached(Ending::Aborting) => {}
+                () = self.assign.leave() => {}
+            }
         }
         draining.failure.map_or(Ok(remains), Err)
     }
