@@ -56,7 +56,7 @@ impl Topics {
             None => source.watch_all_topics(),
         }
         destination.watch_all_topics();
-        let destination_cluster_id = cluster_ids[1].clone();
+        let destination_cluster_id = other.cluster_id.clone();
         let memory = Memory { same_cluster, destination_cluster_id, ..Memory::default() };
         // Twice the interval, so that chance cannot keep a pause below it for ever.
         let soon = Backoff::new(SOON, config.topic.refresh_interval.saturating_mul(2));
