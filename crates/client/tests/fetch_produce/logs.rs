@@ -63,7 +63,7 @@ async fn the_same_in_one_batch_that_reaches_over_the_position_is_noticed_at_once
 #[tokio::test]
 async fn a_position_of_an_epoch_that_the_topic_never_had_is_of_the_one_before() {
     let (cluster, fetcher) = having_read_five().await;
-    let position = Position { next_offset: 3, leader_epoch: Some(4) };
+    let position = Position { leader_epoch: Some(4), ..Position::at(3) };
     fetcher.assign(&partition(0), position);
     assert_eq!(trouble(&fetcher).await, (partition(0), position, RECREATED));
     drop(cluster);
@@ -95,7 +95,7 @@ async fn a_broker_that_lets_no_consumer_ask_for_epochs_is_not_asked() {
     let (cluster, fetcher) = having_read_five().await;
     cluster.lower_max_version(ApiKey::OffsetForLeaderEpoch, 2);
     cluster.disconnect_all(1).expect("known");
-    fetcher.assign(&partition(0), Position { next_offset: 2, leader_epoch: Some(0) });
+    fetcher.assign(&partition(0), Position { leader_epoch: Some(0), ..Position::at(2) });
     let found = read(&fetcher, BTreeMap::from([(0, 5)])).await;
     assert_eq!(found[&0], numbers(2..5));
     assert_eq!(cluster.request_count(ApiKey::OffsetForLeaderEpoch), 0);
