@@ -17,7 +17,7 @@ use super::{Generation, View, merge};
 use crate::backoff::Backoff;
 use crate::broker::{Answer, Broker, Lane};
 use crate::clock;
-use crate::error::Error;
+use crate::error::{Chain, Error};
 
 /// Versions of Metadata used: 1 brings the controller and "none" apart from "all", 12 allows
 /// topics without a name, which are ignored.
@@ -129,7 +129,7 @@ impl Refresh {
 
     /// Tells those who wait that a question failed, and waits before the next.
     pub(crate) async fn failed(&self, error: Error, backoff: &mut Backoff) {
-        tracing::debug!(error = %error, "metadata not refreshed");
+        tracing::debug!(error = %Chain(&error), "metadata not refreshed");
         self.failures.send_modify(|(count, last)| {
             *count += 1;
             *last = Some(error);

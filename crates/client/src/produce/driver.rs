@@ -23,7 +23,7 @@ use crate::client::Client;
 use crate::clock;
 use crate::cluster::View;
 use crate::connection::Connection;
-use crate::error::{Error as ClientError, Subject};
+use crate::error::{Chain, Error as ClientError, Subject};
 use crate::error_code::ErrorCode;
 use crate::name::BrokerId;
 
@@ -163,7 +163,7 @@ impl Driver {
                 self.shared.lock().metadata_asked();
                 if let Err(error @ ClientError::ClusterChanged { .. }) = &outcome {
                     tracing::error!(
-                        error = cause(error),
+                        error = %Chain(error),
                         "another cluster answers: nothing is produced"
                     );
                     self.shared.lock().refuse_all(error);
@@ -194,13 +194,13 @@ impl Driver {
                 self.shared.lock().handle_identity(now, identity);
             }
             Err(error) if is_refusal(&error) => {
-                tracing::error!(error = cause(&error), "the destination refuses the producer");
+                tracing::error!(error = %Chain(&error), "the destination refuses the producer");
                 self.shared.lock().refuse(&error);
             }
             Err(error) if self.identity_backoff.failures() == FAILURES_TOLD => {
-                tracing::warn!(error = cause(&error), "no producer id for some time; asked again");
+                tracing::warn!(error = %Chain(&error), "no producer id for some time; asked again");
             }
-            Err(error) => tracing::debug!(error = cause(&error), "no producer id yet"),
+            Err(error) => tracing::debug!(error = %Chain(&error), "no producer id yet"),
         }
     }
 
@@ -227,13 +227,13 @@ impl Driver {
             Err(error @ ClientError::UnsupportedVersion { .. }) => {
                 tracing::error!(
                     broker = broker.0,
-                    error = cause(&error),
+                    error = %Chain(&error),
                     "broker too old to produce to"
                 );
                 self.shared.lock().refuse_broker(now, broker, &error);
             }
             Err(error) => {
-                tracing::debug!(broker = broker.0, error = cause(&error), "broker not reached");
+                tracing::debug!(broker = broker.0, error = %Chain(&error), "broker not reached");
                 self.shared.lock().handle_unreached(now, broker);
             }
         }
@@ -288,7 +288,7 @@ impl Driver {
             }
             let outcome = client.refresh(client.view().generation).await;
             if let Err(error) = &outcome {
-                tracing::debug!(error = cause(error), "metadata not refreshed");
+                tracing::debug!(error = %Chain(error), "metadata not refreshed");
             }
             Event::Refreshed(outcome.map(|_| ()))
         }));
@@ -313,15 +313,10 @@ fn read(outcome: Result<Bytes, ClientError>, version: i16, acks: Acks) -> Answer
         Ok(_) if acks == Acks::None => Answer::Unasked,
         Ok(body) => Answer::read(body, version),
         Err(error) => {
-            tracing::debug!(error = cause(&error), "produce request lost");
+            tracing::debug!(error = %Chain(&error), "produce request lost");
             Answer::lost(&error)
         }
     }
-}
-
-/// An error as the log shows it, with its causes.
-fn cause(error: &ClientError) -> &(dyn std::error::Error + 'static) {
-    error
 }
 
 async fn optional(future: &mut Option<Boxed<Event>>) -> Event {
