@@ -1,4 +1,4 @@
-//! Clusters that are not what they were: another one behind the addresses, a permission granted late.
+//! Clusters that are not what they were: another behind the addresses, a permission granted late.
 
 mod common;
 
