@@ -23,6 +23,8 @@ pub(super) struct Identity {
     pub(super) topic_id: Option<Uuid>,
     /// The last batch that was read, if any was.
     mark: Option<Mark>,
+    /// The last leader's epoch; in one log they never go back.
+    leader_epoch: Option<i32>,
     doubt: Doubt,
 }
 
@@ -43,7 +45,7 @@ enum Doubt {
     None,
     /// Reading was interrupted.
     Interrupted,
-    /// The partition was not there for a while.
+    /// The partition was not there for a while, or is led in an earlier epoch than before.
     Vanished,
 }
 
@@ -62,6 +64,16 @@ impl Identity {
     /// Reading was interrupted: nobody knows what happened meanwhile.
     pub(super) fn interrupt(&mut self) {
         self.raise(Doubt::Interrupted);
+    }
+
+    /// The leader changed, and its epoch with it; -1 is none.
+    pub(super) fn lead(&mut self, epoch: Option<i32>) {
+        let epoch = epoch.filter(|epoch| *epoch >= 0);
+        match (self.leader_epoch, epoch) {
+            (Some(before), Some(now)) if now < before => self.vanish(),
+            _ => self.interrupt(),
+        }
+        self.leader_epoch = epoch.or(self.leader_epoch);
     }
 
     /// The partition is not there, or was not for a while.

@@ -173,7 +173,7 @@ impl Partition {
         }
         self.leader = leader;
         self.retry_at = None;
-        self.identity.interrupt();
+        self.identity.lead(leader.map(|leader| leader.epoch));
         let can_be_proven =
             self.position.leader_epoch.is_some() && leader.is_some_and(|leader| leader.epoch >= 0);
         match self.phase {

@@ -116,3 +116,37 @@ async fn no_more_is_asked_for_than_a_frame_may_hold() {
     let found = read(&fetcher, BTreeMap::from([(0, 20)])).await;
     assert_eq!(found[&0].len(), 20);
 }
+
+/// Whether the leader changed before the records were written or after, the new topic's epochs are
+/// below the old one's, and at first nobody believes them.
+#[tokio::test]
+async fn a_topic_created_anew_under_another_leader_is_found_and_noticed() {
+    for (moved_first, count) in [(true, 3), (true, 100), (false, 3), (false, 100)] {
+        let builder = Cluster::builder().brokers(3).emulate(Release::V2_4);
+        let cluster = builder.auto_create_topics(false).topic(TOPIC, 1).start().await;
+        let cluster = cluster.expect("starts");
+        let move_around = || {
+            for round in 0..6 {
+                cluster.move_leader(TOPIC, 0, 1 + round % 3).expect("moves");
+            }
+        };
+        if moved_first {
+            move_around();
+        }
+        write(&cluster, 0, 0..5);
+        if !moved_first {
+            move_around();
+        }
+        let fetcher = Fetcher::new(client(&cluster).await, fetching(), Budget::new(8 << 20));
+        fetcher.assign(&partition(0), Position::at(0));
+        read(&fetcher, BTreeMap::from([(0, 5)])).await;
+        let (before, epoch) = cluster.leader(TOPIC, 0).expect("known");
+        cluster.delete_topic(TOPIC).expect("deleted");
+        cluster.create_topic(TOPIC, 1);
+        write(&cluster, 0, 100..100 + count);
+        cluster.move_leader(TOPIC, 0, 1 + before % 3).expect("moves");
+        assert!(cluster.leader(TOPIC, 0).expect("known").1 < epoch);
+        let (_, position, kind) = trouble(&fetcher).await;
+        assert_eq!((position.next_offset, kind), (5, RECREATED), "{moved_first} {count}");
+    }
+}
