@@ -14,8 +14,9 @@ use super::digest::{Aborted, Digest, digest};
 use super::event::{Event, Fetched, Trouble};
 use super::identity::Found;
 use super::partition::{Ends, Phase};
+use super::questions::final_trouble;
 use super::standing::Why;
-use super::state::{State, final_trouble};
+use super::state::State;
 
 /// The largest batch that is asked for. Kafka's own limit for a whole request is as much.
 const BATCH_BYTES_MAX: usize = 100 << 20;

@@ -24,7 +24,7 @@ use crate::client::Client;
 use crate::clock;
 use crate::cluster::{Topic, View};
 use crate::connection::Connection;
-use crate::error::{Error as ClientError, Fate};
+use crate::error::{Chain, Error as ClientError, Fate};
 use crate::error_code::ErrorCode;
 use crate::name::{BrokerId, TopicPartition};
 
@@ -33,7 +33,7 @@ use super::config::Config;
 use super::ends;
 use super::epochs::{self, Proven};
 use super::partition::{Leader, Seen};
-use super::state::Claim;
+use super::questions::Claim;
 use super::{Shared, wire};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -231,7 +231,7 @@ impl Driver {
             Ok(ready) => ready,
             Err(error) => {
                 state.handle_failure(now, broker);
-                state.say_failure(now, broker, &error);
+                state.say_failure(now, broker, &Chain(&error));
                 return;
             }
         };
@@ -282,7 +282,7 @@ impl Driver {
                     Fate::Unknown => state.handle_lost(now, broker),
                     Fate::NotWritten => state.handle_failure(now, broker),
                 }
-                state.say_failure(now, broker, &error);
+                state.say_failure(now, broker, &Chain(&error));
                 return;
             }
         };
@@ -320,7 +320,7 @@ impl Driver {
                 // Brokers before 2.3 cannot be asked.
                 Err(ClientError::UnsupportedVersion { .. }) => state.handle_proof(claim, None),
                 Err(error) => {
-                    tracing::debug!(error = %error, "leader epoch not asked for");
+                    tracing::debug!(error = %Chain(error), "leader epoch not asked for");
                     state.handle_unproven(now, claim, None);
                 }
                 Ok(proven) => match proven.get(&claim.partition) {
@@ -350,7 +350,7 @@ impl Driver {
             let pause = if is_first { Duration::ZERO } else { delay };
             clock::sleep(pause).await;
             if let Err(error) = client.refresh(client.view().generation).await {
-                tracing::debug!(error = %error, "metadata not refreshed");
+                tracing::debug!(error = %Chain(&error), "metadata not refreshed");
             }
             Event::Refreshed
         }));

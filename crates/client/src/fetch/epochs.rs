@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::error_code::ErrorCode;
 use crate::name::{BrokerId, TopicPartition};
 
-use super::state::Claim;
+use super::questions::Claim;
 
 const VERSIONS: RangeInclusive<i16> = 3..=4;
 

@@ -4,8 +4,8 @@
 //! each with a [`Lease`](crate::budget::Lease) of the [`Budget`]. A partition in trouble stops
 //! alone and says exactly why; what is done about it is the caller's decision.
 //!
-//! `state`, `link`, `partition`, `identity`, `standing`, `session`, `answer`, `digest` and `window`
-//! decide, and are pure;
+//! `state`, `link`, `partition`, `questions`, `identity`, `standing`, `session`, `answer`, `digest`
+//! and `window` decide, and are pure;
 //! `driver` moves bytes; `wire`, `legacy_api`, `epochs` and `ends` are the protocol.
 //!
 //! Left out on purpose: reading from the nearest replica (KIP-392). A follower lags, and a mirror
@@ -40,6 +40,7 @@ mod identity;
 mod legacy_api;
 mod link;
 mod partition;
+mod questions;
 mod session;
 mod standing;
 mod state;

@@ -14,9 +14,9 @@ use crate::name::{BrokerId, TopicPartition};
 
 use super::event::Position;
 use super::identity::Identity;
+use super::questions::Claim;
 use super::session::Want;
 use super::standing::Standing;
-use super::state::Claim;
 
 /// What the metadata say of a partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

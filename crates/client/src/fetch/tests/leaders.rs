@@ -7,7 +7,7 @@ use crate::fetch::answer::Answer;
 use crate::fetch::config::Config;
 use crate::fetch::event::{Position, Trouble};
 use crate::fetch::partition::Phase;
-use crate::fetch::state::Claim;
+use crate::fetch::questions::Claim;
 
 use super::answers::{BROKER, OTHER, World, led_by, name, of};
 use super::batches::Stored;

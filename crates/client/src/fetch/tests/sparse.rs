@@ -16,8 +16,9 @@ use crate::fetch::config::Config;
 use crate::fetch::event::{Event, Position};
 use crate::fetch::link::Style;
 use crate::fetch::partition::{Ends, Leader, Partition, Phase, Seen};
+use crate::fetch::questions::Claim;
 use crate::fetch::session::{Plan, Want};
-use crate::fetch::state::{Claim, State};
+use crate::fetch::state::State;
 use crate::fetch::{window, wire};
 use crate::name::{BrokerId, TopicPartition};
 
