@@ -145,7 +145,11 @@ async fn partitions_that_come_back_to_another_stream_repeat_nothing() {
         let running = Running::start(config).await;
         let spread = || {
             let status = running.status();
-            let of = |stream| status.partitions.iter().filter(|at| at.stream == stream).count();
+            let of = |stream| {
+                let is_its = |at: &&Arc<Partition>| at.stream == stream;
+                let flow = |at: &&Arc<Partition>| at.state == State::Running;
+                status.partitions.iter().filter(is_its).filter(flow).count()
+            };
             (of(0), of(1))
         };
         for _ in 0..3 {

@@ -172,10 +172,7 @@ impl Stream {
         remains.unwritten.append(&mut draining.lost);
         if !aborted {
             drop(draining.hand_backs);
-            tokio::select! { biased;
-                () = shutdown.reached(Ending::Aborting) => {}
-                () = self.assign.leave() => {}
-            }
+            self.assign.leave().await;
         }
         draining.failure.map_or(Ok(remains), Err)
     }
@@ -222,29 +219,26 @@ impl Stream {
     /// The last commit: of all positions, so that brokers keep those long that did not move.
     async fn write_last(&mut self, deadline: Instant) {
         let last = deadline.max(clock::now() + COMMIT_RESERVE);
+        if self.keeper_is_back(last).await {
+            let positions = self.positions(|_| true);
+            self.write(positions);
+        }
+        if !self.keeper_is_back(last).await {
+            tracing::warn!("positions not committed in time");
+        }
+    }
+
+    /// Waits for the end of a write that is under way; false if that takes too long.
+    async fn keeper_is_back(&mut self, until: Instant) -> bool {
         while self.keeper.is_none() {
-            tokio::select! {
+            tokio::select! { biased;
                 Some(job) = self.jobs.next() => if let Job::Written(written) = job {
                     self.take_written(written);
                 },
-                () = tokio::time::sleep_until(last) => return,
-                else => return,
+                () = tokio::time::sleep_until(until) => return false,
             }
         }
-        let positions = self.positions(|_| true);
-        self.write(positions);
-        while self.keeper.is_none() {
-            tokio::select! {
-                Some(job) = self.jobs.next() => if let Job::Written(written) = job {
-                    self.take_written(written);
-                },
-                () = tokio::time::sleep_until(last) => {
-                    tracing::warn!("positions not committed in time");
-                    return;
-                }
-                else => return,
-            }
-        }
+        true
     }
 
     /// What is left now. What a refusal stopped is not: it is reported as such.
