@@ -111,8 +111,8 @@ async fn catching_up_waits_for_what_another_instance_mirrors() {
     other.stop().await;
 }
 
-/// The group's coordinator does not answer.
-fn no_coordinator(pair: &Pair) -> Vec<Intercept> {
+/// The group's coordinator does not answer, and gives its members up meanwhile.
+fn lose_members(pair: &Pair) -> Vec<Intercept> {
     let apis = [
         ApiKey::FindCoordinator,
         ApiKey::Heartbeat,
@@ -121,7 +121,15 @@ fn no_coordinator(pair: &Pair) -> Vec<Intercept> {
         ApiKey::OffsetCommit,
         ApiKey::OffsetFetch,
     ];
-    apis.map(|api| pair.source.intercept(api, |_| Action::Disconnect)).into()
+    let away = apis.map(|api| pair.source.intercept(api, |_| Action::Disconnect)).into();
+    for member in members(pair) {
+        assert!(pair.source.expire_member(GROUP, &member));
+    }
+    away
+}
+
+fn members(pair: &Pair) -> Vec<String> {
+    pair.source.group(GROUP).map(|group| group.members).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -135,31 +143,34 @@ async fn partitions_that_come_back_to_another_stream_repeat_nothing() {
         let _slow = pair.destination.intercept(ApiKey::Produce, move |_| {
             Action::DelayReply(Duration::from_millis(chance(&delays, 60)))
         });
-        let mut group = Group::new(GROUP);
-        group.heartbeat_interval = Duration::from_millis(100);
-        group.session_timeout_dynamic = Duration::from_millis(600);
-        let mut config = pair.config().with_group(group).with_streams(2);
+        let mut config = grouped(&pair).with_streams(2);
         // Of what is written little is committed when the partitions are lost.
         config.commit_interval = Duration::from_secs(600);
         config.produce.small_batch_bytes = 0;
         let running = Running::start(config).await;
-        let spread = || {
-            let status = running.status();
-            let of = |stream| {
-                let is_its = |at: &&Arc<Partition>| at.stream == stream;
-                let flow = |at: &&Arc<Partition>| at.state == State::Running;
-                status.partitions.iter().filter(is_its).filter(flow).count()
-            };
-            (of(0), of(1))
-        };
         for _ in 0..3 {
-            until("both have a share", || async { spread() == (3, 3) }).await;
+            until("both have a share", || async {
+                let status = running.status();
+                let of = |stream| {
+                    let is_its = |at: &&Arc<Partition>| at.stream == stream;
+                    let flow = |at: &&Arc<Partition>| at.state == State::Running;
+                    status.partitions.iter().filter(is_its).filter(flow).count()
+                };
+                (of(0), of(1)) == (3, 3)
+            })
+            .await;
+            let before = members(&pair);
             pair.fill("orders", 10, 3);
-            let away = no_coordinator(&pair);
-            until("they are lost", || async { spread() != (3, 3) }).await;
+            let away = lose_members(&pair);
             pair.fill("orders", 5, 3);
+            tokio::time::sleep(Duration::from_millis(chance(&seed, 200))).await;
             drop(away);
             pair.fill("orders", 5, 3);
+            until("others are members", || async {
+                let now = members(&pair);
+                now.len() == 2 && !now.iter().any(|member| before.contains(member))
+            })
+            .await;
         }
         // It compares every record, each once and in order.
         pair.arrives("orders").await;
