@@ -197,7 +197,7 @@ pub enum Halt {
     /// The destination topic was deleted and created again, or is another cluster's: what was
     /// mirrored is not in it.
     #[error(
-        "the destination topic is a new one: what was mirrored before offset {position} is not in it"
+        "the destination topic is a new one, without what was mirrored before offset {position}"
     )]
     Replaced {
         /// Where the mirror stood.

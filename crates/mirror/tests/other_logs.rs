@@ -37,6 +37,10 @@ fn numbers(cluster: &Cluster) -> Vec<i64> {
     cluster.records(TOPIC, 0).iter().map(number).collect()
 }
 
+fn all(range: std::ops::Range<i64>) -> Vec<i64> {
+    range.collect()
+}
+
 fn chain(ranges: &[std::ops::Range<i64>]) -> Vec<i64> {
     ranges.iter().cloned().flatten().collect()
 }
@@ -164,8 +168,8 @@ impl Event {
     }
 }
 
-/// Where the mirror was when it was stopped: before the gap of a log that was overtaken, and else at
-/// the end.
+/// Where a mirror was when it was stopped: before the gap of a log that was overtaken, else at the
+/// end.
 fn stopped_at(event: Event) -> i64 {
     if event == Event::Overtaken { 10 } else { 20 }
 }
@@ -176,7 +180,7 @@ async fn stopped_before(pair: &Pair, event: Event, config: Config) {
     pair.topic(TOPIC, 1);
     produce(&pair.source, 0..position);
     let running = Running::start(config).await;
-    arrive(pair, &chain(&[0..position])).await;
+    arrive(pair, &all(0..position)).await;
     assert!(running.stop().await.is_clean());
     assert_eq!(pair.source.committed_offset("mirror", TOPIC, 0), Some(position));
     produce(&pair.source, position..20);
@@ -210,7 +214,7 @@ async fn what_happened_to_the_log_while_the_mirror_was_down_is_noticed() {
             let (position, what) = (stopped_at(event), format!("{release:?} {owner:?} {event:?}"));
             let running = Running::start(config(&pair, owner, Lost::Halt)).await;
             assert_eq!(halts(running, &what).await, event.halt(position), "{what}");
-            assert_eq!(numbers(&pair.destination), chain(&[0..position]), "{what}");
+            assert_eq!(numbers(&pair.destination), all(0..position), "{what}");
 
             let running = Running::start(config(&pair, owner, Lost::Continue)).await;
             arrive(&pair, &event.outcome(position)).await;
@@ -236,7 +240,7 @@ async fn what_happens_to_the_log_while_the_mirror_runs_is_noticed() {
                 pair.topic(TOPIC, 1);
                 produce(&pair.source, 0..position);
                 let running = Running::start(config(&pair, owner, policy)).await;
-                arrive(&pair, &chain(&[0..position])).await;
+                arrive(&pair, &all(0..position)).await;
                 let held = (event == Event::Overtaken).then(|| {
                     let refusal = Action::Error(ResponseError::NotLeaderOrFollower);
                     pair.source.intercept(ApiKey::Fetch, move |_| refusal.clone())
@@ -260,7 +264,7 @@ async fn what_happens_to_the_log_while_the_mirror_runs_is_noticed() {
                     continue;
                 }
                 assert_eq!(halts(running, &what).await, event.halt(position), "{what}");
-                assert_eq!(numbers(&pair.destination), chain(&[0..position]), "{what}");
+                assert_eq!(numbers(&pair.destination), all(0..position), "{what}");
             }
         })
         .await;
@@ -288,7 +292,7 @@ async fn a_topic_that_comes_back_after_it_was_missing_for_long_is_another_one() 
         pair.topic(TOPIC, 1);
         produce(&pair.source, 0..20);
         let running = Running::start(config(&pair, owner, Lost::Continue)).await;
-        arrive(&pair, &chain(&[0..20])).await;
+        arrive(&pair, &all(0..20)).await;
         pair.source.delete_topic(TOPIC).unwrap();
         if owner == Owner::Alone {
             until_long("it is missing", || async { why(&running).contains("missing") }).await;
@@ -314,7 +318,7 @@ async fn under_way(release: Release) -> (Pair, Running, Gate, kmirror_fake::Inte
     let mut config = config(&pair, Owner::Group, Lost::Continue);
     config.produce.small_batch_bytes = 0;
     let running = Running::start(config).await;
-    arrive(&pair, &chain(&[0..5])).await;
+    arrive(&pair, &all(0..5)).await;
     let (gate, rule) = Gate::of(&pair.destination);
     gate.set(SHUT);
     produce(&pair.source, 5..20);
@@ -383,7 +387,7 @@ async fn a_log_that_ends_before_the_position_is_read_anew_where_nothing_shows_wh
         pair.source.commit_offset("mirror", TOPIC, 0, 9_999).unwrap();
         let running = Running::start(config(&pair, Owner::Alone, policy)).await;
         if policy == Lost::Continue {
-            arrive(&pair, &chain(&[0..10])).await;
+            arrive(&pair, &all(0..10)).await;
             assert!(running.stop().await.is_clean());
             assert_eq!(pair.source.committed_offset("mirror", TOPIC, 0), Some(10));
             continue;
@@ -441,7 +445,7 @@ async fn the_end_of_the_log_is_no_start_for_what_appears_later() {
     .await;
     pair.topic(TOPIC, 1);
     produce(&pair.source, 0..10);
-    arrive(&pair, &chain(&[0..10])).await;
+    arrive(&pair, &all(0..10)).await;
     pair.source.grow_topic("before", 3).unwrap();
     for number in 0..10 {
         pair.source.produce_direct("before", 2, Record::new("k", number.to_string())).unwrap();
@@ -483,7 +487,7 @@ async fn a_position_that_cannot_be_read_keeps_no_other_partition_from_starting()
     let answer = positions_but_of_secret();
     let _rule = pair.source.intercept(ApiKey::OffsetFetch, move |_| Action::Reply(answer.clone()));
     let running = Running::start(config(&pair, Owner::Group, Lost::Halt)).await;
-    arrive(&pair, &chain(&[0..5])).await;
+    arrive(&pair, &all(0..5)).await;
     until("the other says why", || async {
         running.status().partitions.iter().any(|partition| {
             let why = partition.why.as_deref().unwrap_or_default();
@@ -500,7 +504,7 @@ async fn without_destination() -> Pair {
     pair.topic(TOPIC, 1);
     produce(&pair.source, 0..5);
     let running = Running::start(config(&pair, Owner::Group, Lost::Halt)).await;
-    arrive(&pair, &chain(&[0..5])).await;
+    arrive(&pair, &all(0..5)).await;
     assert!(running.stop().await.is_clean());
     pair.destination.delete_topic(TOPIC).unwrap();
     produce(&pair.source, 5..10);
@@ -517,13 +521,13 @@ async fn a_destination_topic_that_is_a_new_one_is_not_written_in_the_middle_in_s
     assert!(numbers(&pair.destination).is_empty());
 
     let running = Running::start(config(&pair, Owner::Group, Lost::Continue)).await;
-    arrive(&pair, &chain(&[5..10])).await;
+    arrive(&pair, &all(5..10)).await;
     assert!(running.stop().await.is_clean());
 
     // Accepted once, it is the one that is mirrored to.
     let running = Running::start(config(&pair, Owner::Group, Lost::Halt)).await;
     produce(&pair.source, 10..15);
-    arrive(&pair, &chain(&[5..15])).await;
+    arrive(&pair, &all(5..15)).await;
     assert!(running.stop().await.is_clean());
 
     pair.destination = Cluster::builder().cluster_id("rebuilt").start().await.unwrap();
@@ -539,7 +543,7 @@ async fn a_destination_topic_that_vanishes_under_a_mirror_halts_its_partitions()
     pair.topic(TOPIC, 1);
     produce(&pair.source, 0..5);
     let running = Running::start(config(&pair, Owner::Alone, Lost::Halt)).await;
-    arrive(&pair, &chain(&[0..5])).await;
+    arrive(&pair, &all(0..5)).await;
     pair.destination.delete_topic(TOPIC).unwrap();
     until("it halts", || async { running.state() == Some(State::Halted) }).await;
     let report = running.stop().await;
@@ -553,6 +557,6 @@ async fn a_position_that_a_tool_set_is_a_start_like_any_other() {
     produce(&pair.source, 0..10);
     pair.source.commit_offset("mirror", TOPIC, 0, 5).unwrap();
     let running = Running::start(config(&pair, Owner::Alone, Lost::Halt)).await;
-    arrive(&pair, &chain(&[5..10])).await;
+    arrive(&pair, &all(5..10)).await;
     assert!(running.stop().await.is_clean());
 }

@@ -12,7 +12,7 @@ use crate::backoff::Backoff;
 use crate::budget::Pins;
 use crate::name::{BrokerId, TopicPartition};
 
-use super::event::Position;
+use super::event::{Position, Trouble};
 use super::identity::Identity;
 use super::questions::Claim;
 use super::session::Want;
@@ -188,6 +188,14 @@ impl Partition {
     /// Where it stands, in the topic that was seen.
     pub(super) fn stands(&self) -> Position {
         Position { topic_id: self.identity.topic_id, ..self.position }
+    }
+
+    /// Where it stood when it stopped: in the topic that was read, also if another one was seen.
+    pub(super) fn stopped_at(&self, kind: &Trouble) -> Position {
+        match kind {
+            Trouble::Recreated { before, .. } => Position { topic_id: *before, ..self.position },
+            _ => self.stands(),
+        }
     }
 
     /// Whether a log that ends before the position must be taken for another one.

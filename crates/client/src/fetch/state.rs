@@ -282,11 +282,7 @@ impl State {
         self.leaderless.remove(name);
         let Some(entry) = self.change(name) else { return };
         entry.phase = Phase::Stopped;
-        // What was read is not of the topic that a new one's id names.
-        let position = match kind {
-            Trouble::Recreated { before, .. } => Position { topic_id: before, ..entry.position },
-            _ => entry.stands(),
-        };
+        let position = entry.stopped_at(&kind);
         if kind.ends_the_log() {
             entry.identity = Identity::default();
         } else {

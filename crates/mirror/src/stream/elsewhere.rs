@@ -36,7 +36,9 @@ impl Stream {
         lost: Halt,
     ) {
         let next_offset = from.next_offset;
-        tracing::error!(target: "kmirror::ledger", %partition, next_offset, error = %lost, "went on");
+        tracing::error!(
+            target: "kmirror::ledger", %partition, next_offset, error = %lost, "went on"
+        );
         if let Halt::Lost { from: first, before } = lost {
             self.count_lost(partition, first..before);
         }
