@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use kmirror_client::Config;
 use kmirror_client::config::keys::{Role, resolve};
-use kmirror_client::config::properties::Properties;
+use kmirror_client::config::properties::{Origin, Properties};
 use kmirror_client::connection::AddressMap;
 use kmirror_discovery::zookeeper;
 
@@ -30,8 +30,21 @@ pub(crate) struct ClusterArgs {
     zookeeper: Option<String>,
 
     /// A file with Kafka properties for the connection
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        visible_aliases = ["producer.config", "consumer.config"],
+        value_name = "FILE"
+    )]
     command_config: Option<PathBuf>,
+
+    /// One such property; it wins over the file. May be repeated
+    #[arg(
+        long,
+        visible_aliases = ["producer-property", "consumer-property"],
+        value_name = "NAME=VALUE",
+        value_parser = parse_property
+    )]
+    command_property: Vec<(String, String)>,
 
     /// What a broker advertises and what to dial instead; may be repeated
     #[arg(long, value_name = "ADVERTISED=REACHABLE", value_parser = parse_pair)]
@@ -48,18 +61,26 @@ pub(crate) fn parse_pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Reads `NAME=VALUE`.
+pub(crate) fn parse_property(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) => Ok((name.trim().to_owned(), value.to_owned())),
+        None => Err("must be NAME=VALUE, such as parse.key=true".to_owned()),
+    }
+}
+
 impl ClusterArgs {
     /// The cluster they name. Properties of the file are checked by `role`.
     pub(crate) fn cluster(&self, role: Role) -> Result<Cluster, Failure> {
-        let properties = match &self.command_config {
-            Some(path) => {
-                let read = Properties::read(path).map_err(Failure::usage)?;
-                let (properties, findings) = resolve(&read, role);
-                plan::report(&findings)?;
-                properties
-            }
+        let mut written = match &self.command_config {
+            Some(path) => Properties::read(path).map_err(Failure::usage)?,
             None => Properties::default(),
         };
+        for (name, value) in &self.command_property {
+            written.set(name, value.as_str(), Origin::new("--command-property"));
+        }
+        let (properties, findings) = resolve(&written, role);
+        plan::report(&findings)?;
         let place = match (&self.bootstrap_server, &self.zookeeper) {
             (Some(servers), _) => Place::Servers(servers.clone()),
             (None, connect) => Place::Zookeeper {
@@ -83,7 +104,12 @@ pub(crate) async fn client_config(cluster: &Cluster) -> Result<Config, Failure> 
         Place::Servers(servers) => servers.clone(),
         Place::Zookeeper { connect, timeout } => from_zookeeper(connect, *timeout).await?,
     };
-    let mut config = Config::new(&servers).map_err(Failure::usage)?;
+    client_of(cluster, &servers)
+}
+
+/// The same once the brokers to ask first are known.
+pub(crate) fn client_of(cluster: &Cluster, servers: &str) -> Result<Config, Failure> {
+    let mut config = Config::new(servers).map_err(Failure::usage)?;
     let mut map = AddressMap::default();
     for (advertised, reachable) in &cluster.address_map {
         map.insert(advertised, reachable).map_err(|error| {
@@ -121,8 +147,14 @@ pub(crate) fn milliseconds(value: &str) -> Duration {
     Duration::from_millis(value.parse().unwrap_or(0))
 }
 
+/// A failure to read ZooKeeper.
+pub(crate) fn unread(error: zookeeper::Error) -> Failure {
+    let may_pass = error.is_retryable();
+    Failure::runtime(error).that_may_pass(may_pass)
+}
+
 async fn from_zookeeper(connect: &str, timeout: Duration) -> Result<String, Failure> {
-    let brokers = zookeeper::brokers(connect, timeout).await.map_err(Failure::runtime)?;
+    let brokers = zookeeper::brokers(connect, timeout).await.map_err(unread)?;
     let found = zookeeper::addresses(&brokers, "PLAINTEXT").map_err(Failure::runtime)?;
     let servers = kmirror_discovery::join(&found);
     tracing::info!(zookeeper = connect, brokers = servers, "brokers looked up in zookeeper");

@@ -49,7 +49,7 @@ pub(crate) fn text() -> String {
         let keys = if role == Role::Admin { role.keys().collect() } else { own(role) };
         for key in keys.iter().filter(|key| key.handling == Handling::Honoured) {
             let _ = writeln!(text, "  {} = {}", key.name, shown(key.default, false));
-            let _ = writeln!(text, "      {}  ({})", key.doc, key.kind);
+            let _ = writeln!(text, "      {}  ({})", key.doc, kind(key));
         }
         text.push('\n');
     }
@@ -98,7 +98,8 @@ const PROPERTIES: &str = "
 
 They stand in the two files of `kmirror mirror-maker`, and in the tables `properties`, `consumer`
 and `producer` of `kmirror run`. What a file sets is kept. A property that is not in these tables is
-reported with its line and the nearest name; none is dropped silently.
+reported with its line and the nearest name; none is dropped silently. A number beyond the bounds
+that stand here counts as the nearest within them, and is noted.
 ";
 
 fn shown(default: &str, required: bool) -> &str {
@@ -132,6 +133,14 @@ fn sections(text: &mut String) {
     }
 }
 
+/// What a property's value must look like, and within which bounds it counts.
+fn kind(key: &Key) -> String {
+    match key.bounds {
+        Some((least, most)) => format!("{}, {least} to {most}", key.kind),
+        None => key.kind.to_string(),
+    }
+}
+
 fn own(role: Role) -> Vec<&'static Key> {
     role.keys().filter(|key| Role::Admin.key(key.name).is_none()).collect()
 }
@@ -140,7 +149,7 @@ fn properties(text: &mut String, title: &str, keys: &[&Key]) {
     let _ = write!(text, "\n### {title}\n\n");
     text.push_str("| Property | Value | Default | Meaning |\n|---|---|---|---|\n");
     for key in keys.iter().filter(|key| key.handling == Handling::Honoured) {
-        let (kind, default) = (cell(&key.kind.to_string()), code(key.default));
+        let (kind, default) = (cell(&kind(key)), code(key.default));
         let _ = writeln!(text, "| `{}` | {kind} | {default} | {} |", key.name, cell(key.doc));
     }
     text.push_str("\n| Not honoured | What happens | Why, or what to do |\n|---|---|---|\n");

@@ -15,9 +15,9 @@ pub(crate) enum Code {
     Usage,
     /// A verification found a difference.
     Verification,
-    /// It ended in order, but some partitions had stopped before.
-    Halted,
-    /// A second signal ended it at once.
+    /// It ended in order, but not everything was mirrored.
+    Incomplete,
+    /// It was ended before what was under way was finished.
     Aborted,
 }
 
@@ -28,7 +28,7 @@ impl Code {
         Self::Runtime,
         Self::Usage,
         Self::Verification,
-        Self::Halted,
+        Self::Incomplete,
         Self::Aborted,
     ];
 
@@ -39,7 +39,7 @@ impl Code {
             Self::Runtime => 1,
             Self::Usage => 2,
             Self::Verification => 3,
-            Self::Halted => 4,
+            Self::Incomplete => 4,
             Self::Aborted => 130,
         }
     }
@@ -51,8 +51,24 @@ impl Code {
             Self::Runtime => "a failure while running",
             Self::Usage => "the command line or a configuration file cannot be used",
             Self::Verification => "a verification found a difference",
-            Self::Halted => "ended in order, but some partitions had stopped and need a look",
-            Self::Aborted => "ended at once by a second signal; what was under way is repeated",
+            Self::Incomplete => {
+                "ended in order, but not everything was mirrored: partitions or topics need a look"
+            }
+            Self::Aborted => {
+                "ended by a second signal or shutdown_timeout; what was under way is repeated"
+            }
+        }
+    }
+
+    /// Of several, the one with the highest is told: what nothing could be done about first.
+    fn severity(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Verification => 1,
+            Self::Incomplete => 2,
+            Self::Aborted => 3,
+            Self::Runtime => 4,
+            Self::Usage => 5,
         }
     }
 }
@@ -73,6 +89,7 @@ pub(crate) struct Failure {
     code: Code,
     error: Option<Cause>,
     help: Option<String>,
+    may_pass: bool,
 }
 
 /// Any error; its chain of sources is printed.
@@ -81,22 +98,65 @@ pub(crate) type Cause = Box<dyn Error + Send + Sync>;
 impl Failure {
     /// A failure while running.
     pub(crate) fn runtime(error: impl Into<Cause>) -> Self {
-        Self { code: Code::Runtime, error: Some(error.into()), help: None }
+        Self::new(Code::Runtime, error)
     }
 
     /// The command line or a file cannot be used.
     pub(crate) fn usage(error: impl Into<Cause>) -> Self {
-        Self { code: Code::Usage, error: Some(error.into()), help: None }
+        Self::new(Code::Usage, error)
     }
 
     /// An end with this code and this text.
     pub(crate) fn new(code: Code, error: impl Into<Cause>) -> Self {
-        Self { code, error: Some(error.into()), help: None }
+        Self { code, error: Some(error.into()), help: None, may_pass: false }
     }
 
     /// Nobody reads our output any more (`kmirror ... | head`): the end, and no error.
     pub(crate) fn closed_output() -> Self {
-        Self { code: Code::Success, error: None, help: None }
+        Self { code: Code::Success, error: None, help: None, may_pass: false }
+    }
+
+    /// All of them as one, with the code of the worst; a success if there is none.
+    pub(crate) fn all(mut failures: Vec<Self>) -> Result<(), Self> {
+        if failures.len() < 2 {
+            return failures.pop().map_or(Ok(()), Err);
+        }
+        let worst = failures.iter().map(|failure| failure.code).max_by_key(|code| code.severity());
+        let texts: Vec<_> = failures.iter().map(Self::text).collect();
+        let mut helps: Vec<_> = failures.into_iter().filter_map(|failure| failure.help).collect();
+        helps.dedup();
+        let failure = Self::new(worst.unwrap_or(Code::Runtime), texts.join("\nerror: "));
+        Err(if helps.is_empty() { failure } else { failure.with_help(helps.join("\nhelp: ")) })
+    }
+
+    /// Says whether the same may succeed later without anybody changing anything.
+    #[must_use]
+    pub(crate) fn that_may_pass(mut self, may_pass: bool) -> Self {
+        self.may_pass = may_pass;
+        self
+    }
+
+    /// Whether it may succeed later.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.may_pass
+    }
+
+    /// What the process ends with.
+    #[cfg(test)]
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Says where it happened.
+    #[must_use]
+    pub(crate) fn within(mut self, place: String) -> Self {
+        self.error = self.error.map(|source| Within { place, source }.into());
+        self
+    }
+
+    /// What happened: the chain of causes.
+    pub(crate) fn text(&self) -> String {
+        self.error.as_ref().map(|error| chain(error.as_ref())).unwrap_or_default()
     }
 
     /// Adds what to do about it.
@@ -108,14 +168,21 @@ impl Failure {
 
     /// Prints it to standard error and gives the code.
     pub(crate) fn report(&self) -> ExitCode {
-        if let Some(error) = &self.error {
-            eprintln!("error: {}", chain(error.as_ref()));
+        if self.error.is_some() {
+            eprintln!("error: {}", self.text());
         }
         if let Some(help) = &self.help {
             eprintln!("help: {help}");
         }
         ExitCode::from(self.code.number())
     }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{place}")]
+struct Within {
+    place: String,
+    source: Cause,
 }
 
 /// `a: b: c`, from the error itself to its last cause.
@@ -156,6 +223,18 @@ mod tests {
     #[test]
     fn a_chain_names_every_cause_once() {
         assert_eq!(chain(&Outer(Inner)), "outer: inner");
+    }
+
+    #[test]
+    fn failures_are_told_together_and_the_worst_gives_the_code() {
+        assert!(Failure::all(Vec::new()).is_ok());
+        let failures = vec![
+            Failure::new(Code::Incomplete, "one"),
+            Failure::runtime(Outer(Inner)).with_help("x"),
+        ];
+        let all = Failure::all(failures).unwrap_err();
+        assert_eq!((all.code, all.text().as_str()), (Code::Runtime, "one\nerror: outer: inner"));
+        assert_eq!(all.help.as_deref(), Some("x"));
     }
 
     #[test]

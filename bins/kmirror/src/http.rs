@@ -1,7 +1,9 @@
 //! The window for operators: `/metrics`, `/status`, `/live` and `/ready` over HTTP.
 //!
 //! It only reads, and it has no authentication: it listens on loopback unless an address is given.
-//! At most [`CONNECTIONS_MAX`] connections are open, none for longer than [`CONNECTION_AGE_MAX`].
+//! At most [`CONNECTIONS_MAX`] connections are open, none for longer than [`CONNECTION_AGE_MAX`], and
+//! none for longer than [`SILENCE_MAX`] without an answer going out: who sends half a request, or
+//! takes no answer, holds a place for that long at most.
 
 use std::fmt::Write;
 use std::io;
@@ -17,27 +19,16 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::serve::Listener;
 use axum::{Json, Router};
-use kmirror::Mirror;
-use kmirror::status::Phase;
+use kmirror_client::clock;
 use kmirror_client::task::{self, Task};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
 use crate::exit::Failure;
-
-/// A mirror and the name of its flow.
-pub(crate) struct Named {
-    /// The flow's name.
-    pub(crate) name: String,
-    /// Its mirror.
-    pub(crate) mirror: Mirror,
-}
-
-/// What the handlers read.
-pub(crate) type Shared = Arc<Vec<Named>>;
+use crate::watched::{Shared, Watched};
 
 /// Reads `PORT`, `:PORT` or `ADDRESS:PORT`; without an address it is loopback's.
 pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
@@ -50,7 +41,7 @@ pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Listens and answers until the task is dropped.
-pub(crate) async fn serve(address: SocketAddr, mirrors: Shared) -> Result<Task<()>, Failure> {
+pub(crate) async fn serve(address: SocketAddr, flows: Shared) -> Result<Task<()>, Failure> {
     let listener = TcpListener::bind(address)
         .await
         .map_err(|cause| Failure::runtime(format!("listen on http {address}: {cause}")))?;
@@ -60,7 +51,7 @@ pub(crate) async fn serve(address: SocketAddr, mirrors: Shared) -> Result<Task<(
         tracing::warn!(address = %bound, "http is open to other hosts and has no authentication");
     }
     let bounded = Bounded { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) };
-    let server = axum::serve(bounded, router(mirrors));
+    let server = axum::serve(bounded, router(flows));
     Ok(task::spawn("http", async move {
         if let Err(error) = server.await {
             tracing::error!(%error, "http ended");
@@ -73,6 +64,10 @@ const CONNECTIONS_MAX: usize = 64;
 
 /// How long a connection may last, busy or not: nobody can hold a place by being slow.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// How long may pass without a byte of an answer going out. Answers are made at once, so this is the
+/// time that a client has for the head of its request, and for taking what was answered.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 struct Bounded {
     listener: TcpListener,
@@ -87,8 +82,9 @@ impl Listener for Bounded {
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.expect("invariant: the places are never closed");
         let (stream, peer) = Listener::accept(&mut self.listener).await;
-        let end = Box::pin(tokio::time::sleep(CONNECTION_AGE_MAX));
-        (Connection { stream, end, _place: place }, peer)
+        let old = Box::pin(tokio::time::sleep(CONNECTION_AGE_MAX));
+        let silent = Box::pin(tokio::time::sleep(SILENCE_MAX));
+        (Connection { stream, old, silent, _place: place }, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -96,18 +92,20 @@ impl Listener for Bounded {
     }
 }
 
-/// A connection that reads an error once it is too old.
+/// A connection that reads and writes an error once it is too old, or silent for too long.
 struct Connection {
     stream: TcpStream,
-    end: Pin<Box<Sleep>>,
+    old: Pin<Box<Sleep>>,
+    silent: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    fn poll_age(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        match self.end.as_mut().poll(context) {
-            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(()),
+    fn poll_bounds(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let ends = [self.old.as_mut().poll(context), self.silent.as_mut().poll(context)];
+        match ends.iter().any(Poll::is_ready) {
+            true => Err(io::ErrorKind::TimedOut.into()),
+            false => Ok(()),
         }
     }
 }
@@ -118,7 +116,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.poll_age(context)?;
+        self.poll_bounds(context)?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -129,8 +127,12 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_age(context)?;
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        self.poll_bounds(context)?;
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if written.is_ready() {
+            self.silent.as_mut().reset(clock::now() + SILENCE_MAX);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -142,43 +144,47 @@ impl AsyncWrite for Connection {
     }
 }
 
-fn router(mirrors: Shared) -> Router {
+fn router(flows: Shared) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
-        .with_state(mirrors)
+        .with_state(flows)
 }
 
-async fn metrics(State(mirrors): State<Shared>) -> impl IntoResponse {
+async fn metrics(State(flows): State<Shared>) -> impl IntoResponse {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let texts: Vec<_> =
-        mirrors.iter().map(|named| (named.name.clone(), named.mirror.metrics())).collect();
+    let text = |flow: &Watched| Some((flow.name.clone(), flow.mirror()?.metrics()));
+    let texts: Vec<_> = flows.iter().filter_map(text).collect();
     ([(header::CONTENT_TYPE, OPEN_METRICS)], merge(&texts))
 }
 
 /// The status of each flow by its name.
-async fn status(State(mirrors): State<Shared>) -> impl IntoResponse {
-    let mut flows = Map::new();
-    for named in mirrors.iter() {
-        let status = Arc::clone(&named.mirror.status().borrow());
-        let value = serde_json::to_value(&*status).unwrap_or(Value::Null);
-        flows.insert(named.name.clone(), value);
+async fn status(State(flows): State<Shared>) -> impl IntoResponse {
+    let mut shown = Map::new();
+    for flow in flows.iter() {
+        let value = match flow.mirror() {
+            Some(mirror) => {
+                let status = Arc::clone(&mirror.status().borrow());
+                serde_json::to_value(&*status).unwrap_or(Value::Null)
+            }
+            None => json!({ "phase": "connecting", "why": flow.setback() }),
+        };
+        shown.insert(flow.name.clone(), value);
     }
-    Json(Value::Object(Map::from_iter([("flows".to_owned(), Value::Object(flows))])))
+    Json(json!({ "flows": shown }))
 }
 
-async fn ready(State(mirrors): State<Shared>) -> (StatusCode, String) {
-    let waiting: Vec<&str> = mirrors
-        .iter()
-        .filter(|named| named.mirror.status().borrow().phase != Phase::Running)
-        .map(|named| named.name.as_str())
-        .collect();
+/// Ready once every flow is; otherwise a line for each that is not.
+async fn ready(State(flows): State<Shared>) -> (StatusCode, String) {
+    let line =
+        |flow: &Watched| Some(format!("not ready: flow {}: {}\n", flow.name, flow.unready()?));
+    let waiting: String = flows.iter().filter_map(line).collect();
     if waiting.is_empty() {
         (StatusCode::OK, "ready\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("not running: {}\n", waiting.join(", ")))
+        (StatusCode::SERVICE_UNAVAILABLE, waiting)
     }
 }
 

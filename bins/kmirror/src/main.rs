@@ -16,6 +16,7 @@ mod progress;
 mod runtime;
 mod signals;
 mod text;
+mod watched;
 
 use std::process::ExitCode;
 

@@ -187,7 +187,7 @@ fn a_pattern_that_is_no_expression_is_a_usage_error() {
 
 #[test]
 fn a_cluster_that_cannot_be_reached_is_a_failure_that_names_the_end() {
-    let ran = Files::new().mirror_maker(&["--include", "t"]);
+    let ran = Files::new().mirror_maker(&["--include", "t", "--connect-timeout", "1s"]);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(ran.stderr.contains("error: flow mirrorgroup: "), "{}", ran.stderr);
     assert!(ran.stderr.contains("help: check the addresses"), "{}", ran.stderr);

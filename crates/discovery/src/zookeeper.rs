@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::stream::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 use zookeeper_client::Client;
 
@@ -37,16 +38,36 @@ pub struct Endpoint {
 /// Lists the brokers registered below `connect`, ordered by id.
 ///
 /// `connect` is written as for Kafka's `zookeeper.connect`: `host:port,host:port/chroot`.
-/// The whole call takes `timeout` at most.
+/// `timeout` bounds the connect and each answer.
 ///
 /// # Errors
 /// See [`Error`]; a registration that cannot be read fails the call, since a mirror that knows
 /// half of a cluster is worse than one that does not start.
 pub async fn brokers(connect: &str, timeout: Duration) -> Result<Vec<Broker>, Error> {
-    match tokio::time::timeout(timeout, list(connect, timeout)).await {
-        Ok(listed) => listed,
-        Err(_) => Err(Error::Timeout { connect: connect.to_owned(), timeout }),
+    let session = Session::open(connect, timeout).await?;
+    let children = session.client.list_children(BROKER_IDS);
+    let children = match session.bounded(children).await? {
+        Ok(children) => children,
+        Err(zookeeper_client::Error::NoNode) => {
+            return Err(Error::NoCluster { connect: connect.to_owned(), path: BROKER_IDS });
+        }
+        Err(cause) => return Err(session.unread(BROKER_IDS, cause)),
+    };
+    if children.len() > BROKERS_MAX {
+        let connect = connect.to_owned();
+        return Err(Error::TooManyBrokers { connect, count: children.len() });
     }
+    let ids = children.iter().filter_map(|child| child.parse::<i32>().ok());
+    let brokers: Vec<Option<Broker>> = futures::stream::iter(ids.map(|id| session.broker(id)))
+        .buffer_unordered(ASKED_AT_ONCE)
+        .try_collect()
+        .await?;
+    let mut brokers: Vec<_> = brokers.into_iter().flatten().collect();
+    if brokers.is_empty() {
+        return Err(Error::NoBrokers { connect: connect.to_owned() });
+    }
+    brokers.sort_by_key(|broker| broker.id);
+    Ok(brokers)
 }
 
 /// Where an old consumer group stood in one partition.
@@ -61,8 +82,9 @@ pub struct ConsumerOffset {
 }
 
 /// The offsets that a group of ZooKeeper consumers (Kafka before 0.9, `offsets.storage=zookeeper`)
-/// kept below `/consumers/GROUP/offsets`; none if there is no such group. Ordered by topic and
-/// partition. The whole call takes `timeout` at most.
+/// kept below `/consumers/GROUP/offsets`, of the partitions that `wanted` says; none if there is no
+/// such group. Ordered by topic and partition. `timeout` bounds the connect and each answer: a group
+/// may have more partitions than a link brings within one such time.
 ///
 /// # Errors
 /// See [`Error`]; an offset that cannot be read fails the call, since starting elsewhere would
@@ -71,11 +93,40 @@ pub async fn consumer_offsets(
     connect: &str,
     group: &str,
     timeout: Duration,
+    wanted: impl Fn(&str, i32) -> bool,
 ) -> Result<Vec<ConsumerOffset>, Error> {
-    match tokio::time::timeout(timeout, list_offsets(connect, group, timeout)).await {
-        Ok(listed) => listed,
-        Err(_) => Err(Error::Timeout { connect: connect.to_owned(), timeout }),
+    // A name with a slash would be another node; the old consumer could not have had it.
+    if group.is_empty() || group.contains('/') {
+        return Ok(Vec::new());
     }
+    let session = Session::open(connect, timeout).await?;
+    let root = format!("/consumers/{group}/offsets");
+    let topics = session.children(&root).await?;
+    let partitions = topics.iter().map(async |topic| {
+        let children = session.children(&format!("{root}/{topic}")).await?;
+        Ok::<_, Error>((topic.as_str(), children))
+    });
+    let partitions: Vec<_> =
+        futures::stream::iter(partitions).buffer_unordered(ASKED_AT_ONCE).try_collect().await?;
+    let mut nodes = Vec::new();
+    for (topic, children) in &partitions {
+        for child in children {
+            let path = format!("{root}/{topic}/{child}");
+            let Ok(partition) = child.parse() else { return Err(Error::Offset { path }) };
+            if wanted(topic, partition) {
+                nodes.push((*topic, partition, path));
+            }
+        }
+        if nodes.len() > OFFSETS_MAX {
+            return Err(Error::TooManyOffsets { group: group.to_owned() });
+        }
+    }
+    let offsets =
+        nodes.into_iter().map(|(topic, partition, path)| session.offset(topic, partition, path));
+    let mut offsets: Vec<_> =
+        futures::stream::iter(offsets).buffer_unordered(ASKED_AT_ONCE).try_collect().await?;
+    offsets.sort();
+    Ok(offsets)
 }
 
 /// The address of each broker's first listener that speaks `protocol`.
@@ -150,7 +201,7 @@ pub enum Error {
     Timeout {
         /// The connect string.
         connect: String,
-        /// The bound of the whole look-up.
+        /// The bound of one answer.
         timeout: Duration,
     },
     /// A node could not be read.
@@ -269,96 +320,82 @@ impl Registration {
 const BROKER_IDS: &str = "/brokers/ids";
 const BROKERS_MAX: usize = 10_000;
 const OFFSETS_MAX: usize = 100_000;
+
+/// How many nodes are asked for at once: a long link is waited for once, not once for each node.
+const ASKED_AT_ONCE: usize = 64;
+
 const PLAINTEXT: &str = "PLAINTEXT";
 
 fn no_port() -> i64 {
     -1
 }
 
-async fn open(connect: &str, timeout: Duration) -> Result<Client, Error> {
-    Client::connector()
-        .with_session_timeout(timeout)
-        .with_readonly(true)
-        .with_fail_eagerly()
-        .connect(connect)
-        .await
-        .map_err(|cause| Error::Connect { connect: connect.to_owned(), source: cause.into() })
-}
-
-fn unread(connect: &str, path: &str, source: zookeeper_client::Error) -> Error {
-    Error::Read { connect: connect.to_owned(), path: path.to_owned(), source: source.into() }
-}
-
-/// The children of a node; none if there is no such node.
-async fn children(client: &Client, connect: &str, path: &str) -> Result<Vec<String>, Error> {
-    match client.list_children(path).await {
-        Ok(children) => Ok(children),
-        Err(zookeeper_client::Error::NoNode) => Ok(Vec::new()),
-        Err(cause) => Err(unread(connect, path, cause)),
-    }
-}
-
-async fn list_offsets(
-    connect: &str,
-    group: &str,
+/// A session, and what its errors have to name.
+struct Session<'a> {
+    client: Client,
+    connect: &'a str,
     timeout: Duration,
-) -> Result<Vec<ConsumerOffset>, Error> {
-    // A name with a slash would be another node; the old consumer could not have had it.
-    if group.is_empty() || group.contains('/') {
-        return Ok(Vec::new());
-    }
-    let client = open(connect, timeout).await?;
-    let root = format!("/consumers/{group}/offsets");
-    let mut offsets = Vec::new();
-    for topic in children(&client, connect, &root).await? {
-        let path = format!("{root}/{topic}");
-        for child in children(&client, connect, &path).await? {
-            let path = format!("{path}/{child}");
-            let malformed = || Error::Offset { path: path.clone() };
-            let (data, _) =
-                client.get_data(&path).await.map_err(|cause| unread(connect, &path, cause))?;
-            let text = std::str::from_utf8(&data).map_err(|_| malformed())?;
-            let next_offset = text.trim().parse().map_err(|_| malformed())?;
-            let partition = child.parse().map_err(|_| malformed())?;
-            offsets.push(ConsumerOffset { topic: topic.clone(), partition, next_offset });
-            if offsets.len() > OFFSETS_MAX {
-                return Err(Error::TooManyOffsets { group: group.to_owned() });
-            }
-        }
-    }
-    offsets.sort();
-    Ok(offsets)
 }
 
-async fn list(connect: &str, timeout: Duration) -> Result<Vec<Broker>, Error> {
-    let client = open(connect, timeout).await?;
-    let failed = |path: &str, source| unread(connect, path, source);
-    let children = match client.list_children(BROKER_IDS).await {
-        Ok(children) => children,
-        Err(zookeeper_client::Error::NoNode) => {
-            return Err(Error::NoCluster { connect: connect.to_owned(), path: BROKER_IDS });
+impl<'a> Session<'a> {
+    async fn open(connect: &'a str, timeout: Duration) -> Result<Self, Error> {
+        let opening = Client::connector()
+            .with_session_timeout(timeout)
+            .with_readonly(true)
+            .with_fail_eagerly()
+            .connect(connect);
+        match tokio::time::timeout(timeout, opening).await {
+            Ok(Ok(client)) => Ok(Self { client, connect, timeout }),
+            Ok(Err(cause)) => {
+                Err(Error::Connect { connect: connect.to_owned(), source: cause.into() })
+            }
+            Err(_) => Err(Error::Timeout { connect: connect.to_owned(), timeout }),
         }
-        Err(cause) => return Err(failed(BROKER_IDS, cause)),
-    };
-    if children.len() > BROKERS_MAX {
-        let connect = connect.to_owned();
-        return Err(Error::TooManyBrokers { connect, count: children.len() });
     }
-    let mut brokers = Vec::with_capacity(children.len());
-    for id in children.iter().filter_map(|child| child.parse::<i32>().ok()) {
+
+    /// Waits for an answer as long as one may take.
+    async fn bounded<T>(&self, answer: impl Future<Output = T>) -> Result<T, Error> {
+        let late = |_| Error::Timeout { connect: self.connect.to_owned(), timeout: self.timeout };
+        tokio::time::timeout(self.timeout, answer).await.map_err(late)
+    }
+
+    fn unread(&self, path: &str, source: zookeeper_client::Error) -> Error {
+        let (connect, path) = (self.connect.to_owned(), path.to_owned());
+        Error::Read { connect, path, source: source.into() }
+    }
+
+    /// The children of a node; none if there is no such node.
+    async fn children(&self, path: &str) -> Result<Vec<String>, Error> {
+        match self.bounded(self.client.list_children(path)).await? {
+            Ok(children) => Ok(children),
+            Err(zookeeper_client::Error::NoNode) => Ok(Vec::new()),
+            Err(cause) => Err(self.unread(path, cause)),
+        }
+    }
+
+    /// A broker's registration. The node is ephemeral: it is gone once the broker went away.
+    async fn broker(&self, id: i32) -> Result<Option<Broker>, Error> {
         let path = format!("{BROKER_IDS}/{id}");
-        match client.get_data(&path).await {
-            Ok((data, _)) => brokers.push(parse_registration(id, &data)?),
-            // The node is ephemeral: the broker went away between the two reads.
-            Err(zookeeper_client::Error::NoNode) => {}
-            Err(cause) => return Err(failed(&path, cause)),
+        match self.bounded(self.client.get_data(&path)).await? {
+            Ok((data, _)) => parse_registration(id, &data).map(Some),
+            Err(zookeeper_client::Error::NoNode) => Ok(None),
+            Err(cause) => Err(self.unread(&path, cause)),
         }
     }
-    if brokers.is_empty() {
-        return Err(Error::NoBrokers { connect: connect.to_owned() });
+
+    /// What an old consumer wrote for a partition.
+    async fn offset(
+        &self,
+        topic: &str,
+        partition: i32,
+        path: String,
+    ) -> Result<ConsumerOffset, Error> {
+        let data = self.bounded(self.client.get_data(&path)).await?;
+        let (data, _) = data.map_err(|cause| self.unread(&path, cause))?;
+        let text = std::str::from_utf8(&data).ok().and_then(|text| text.trim().parse().ok());
+        let next_offset = text.ok_or(Error::Offset { path })?;
+        Ok(ConsumerOffset { topic: topic.to_owned(), partition, next_offset })
     }
-    brokers.sort_by_key(|broker| broker.id);
-    Ok(brokers)
 }
 
 #[cfg(test)]

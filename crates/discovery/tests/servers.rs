@@ -14,9 +14,17 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Answers connect, getChildren and getData from a fixed tree; anything else ends the connection.
 struct FakeZookeeper {
     nodes: Vec<(&'static str, &'static str)>,
+    /// Nodes are only told once so many were asked for.
+    held: usize,
+    /// The nodes whose data were asked for.
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl FakeZookeeper {
+    fn new(nodes: Vec<(&'static str, &'static str)>) -> Self {
+        Self { nodes, held: 1, asked: Arc::default() }
+    }
+
     async fn start(self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -40,6 +48,7 @@ impl FakeZookeeper {
         connected.extend([0u8; 16]);
         connected.push(0);
         write_frame(&mut stream, &connected).await?;
+        let mut held = Vec::new();
         loop {
             let request = read_frame(&mut stream).await?;
             let xid: [u8; 4] = request[..4].try_into().unwrap();
@@ -61,7 +70,17 @@ impl FakeZookeeper {
             answer.extend(1i64.to_be_bytes());
             answer.extend(i32::to_be_bytes(error));
             answer.extend(body);
-            write_frame(&mut stream, &answer).await?;
+            if operation != 4 {
+                write_frame(&mut stream, &answer).await?;
+                continue;
+            }
+            self.asked.lock().unwrap().push(path);
+            held.push(answer);
+            if held.len() >= self.held {
+                for answer in held.drain(..) {
+                    write_frame(&mut stream, &answer).await?;
+                }
+            }
         }
     }
 
@@ -125,7 +144,7 @@ async fn brokers_are_read_from_zookeeper() {
         ("/brokers/ids/1002", r#"{"host":"wn1","port":9092,"version":1}"#),
         ("/brokers/ids/1001", REGISTRATION),
     ];
-    let server = FakeZookeeper { nodes }.start().await;
+    let server = FakeZookeeper::new(nodes).start().await;
     let brokers = zookeeper::brokers(&server, TIMEOUT).await.unwrap();
     assert_eq!(brokers.iter().map(|broker| broker.id).collect::<Vec<_>>(), [1001, 1002]);
     assert_eq!(join(&zookeeper::addresses(&brokers, "PLAINTEXT").unwrap()), "wn0:9092,wn1:9092");
@@ -138,7 +157,7 @@ async fn a_chroot_is_looked_below_and_a_missing_one_is_named() {
         ("/kafka/brokers/ids", ""),
         ("/kafka/brokers/ids/1", r#"{"host":"wn1","port":9092,"version":1}"#),
     ];
-    let server = FakeZookeeper { nodes }.start().await;
+    let server = FakeZookeeper::new(nodes).start().await;
     let found = zookeeper::brokers(&format!("{server}/kafka"), TIMEOUT).await.unwrap();
     assert_eq!(found.len(), 1);
     let error = zookeeper::brokers(&server, TIMEOUT).await.unwrap_err();
@@ -148,7 +167,7 @@ async fn a_chroot_is_looked_below_and_a_missing_one_is_named() {
 
 #[tokio::test]
 async fn a_cluster_without_brokers_is_an_error() {
-    let server = FakeZookeeper { nodes: vec![("/brokers/ids", "")] }.start().await;
+    let server = FakeZookeeper::new(vec![("/brokers/ids", "")]).start().await;
     let error = zookeeper::brokers(&server, TIMEOUT).await.unwrap_err();
     assert!(matches!(error, zookeeper::Error::NoBrokers { .. }), "{error:?}");
 }
@@ -175,12 +194,37 @@ async fn the_offsets_of_an_old_consumer_group_are_read() {
         ("/consumers/g/offsets/t/1", "42"),
         ("/consumers/g/offsets/t/0", "7"),
     ];
-    let server = FakeZookeeper { nodes }.start().await;
-    let offsets = zookeeper::consumer_offsets(&server, "g", TIMEOUT).await.unwrap();
+    let server = FakeZookeeper::new(nodes).start().await;
+    let offsets = zookeeper::consumer_offsets(&server, "g", TIMEOUT, all).await.unwrap();
     let found: Vec<_> = offsets.iter().map(|it| (it.partition, it.next_offset)).collect();
     assert_eq!(found, [(0, 7), (1, 42)]);
-    assert!(zookeeper::consumer_offsets(&server, "nobody", TIMEOUT).await.unwrap().is_empty());
-    assert!(zookeeper::consumer_offsets(&server, "g/..", TIMEOUT).await.unwrap().is_empty());
+    assert!(zookeeper::consumer_offsets(&server, "nobody", TIMEOUT, all).await.unwrap().is_empty());
+    assert!(zookeeper::consumer_offsets(&server, "g/..", TIMEOUT, all).await.unwrap().is_empty());
+}
+
+fn all(_: &str, _: i32) -> bool {
+    true
+}
+
+#[tokio::test]
+async fn offsets_are_asked_for_at_once_and_only_those_that_are_wanted() {
+    let partitions = [
+        ("/consumers/g/offsets/orders/0", "10"),
+        ("/consumers/g/offsets/orders/1", "11"),
+        ("/consumers/g/offsets/orders/2", "12"),
+        ("/consumers/g/offsets/orders/3", "13"),
+    ];
+    let above = [("/consumers/g/offsets", ""), ("/consumers/g/offsets/orders", "")];
+    let nodes = above.into_iter().chain(partitions).collect();
+    let fake = FakeZookeeper { held: 3, ..FakeZookeeper::new(nodes) };
+    let asked = Arc::clone(&fake.asked);
+    let server = fake.start().await;
+    let wanted = |topic: &str, partition| topic == "orders" && partition != 2;
+    // Whoever asked for one after the other would wait for the first answer for ever.
+    let offsets = zookeeper::consumer_offsets(&server, "g", TIMEOUT, wanted).await.unwrap();
+    let found: Vec<_> = offsets.iter().map(|it| (it.partition, it.next_offset)).collect();
+    assert_eq!(found, [(0, 10), (1, 11), (3, 13)]);
+    assert!(!asked.lock().unwrap().contains(&"/consumers/g/offsets/orders/2".to_owned()));
 }
 
 #[tokio::test]
@@ -190,8 +234,8 @@ async fn an_offset_that_is_none_fails_the_call() {
         ("/consumers/g/offsets/t", ""),
         ("/consumers/g/offsets/t/0", "many"),
     ];
-    let server = FakeZookeeper { nodes }.start().await;
-    let error = zookeeper::consumer_offsets(&server, "g", TIMEOUT).await.unwrap_err();
+    let server = FakeZookeeper::new(nodes).start().await;
+    let error = zookeeper::consumer_offsets(&server, "g", TIMEOUT, all).await.unwrap_err();
     assert_eq!(error.to_string(), "/consumers/g/offsets/t/0 in zookeeper holds no offset");
 }
 

@@ -203,6 +203,9 @@ pub enum Halt {
         /// Where the mirror stood.
         position: i64,
     },
+    /// No position is kept, and the policy names no place to start at.
+    #[error("no position is kept, and auto.offset.reset or start names none to begin at")]
+    NoPosition,
     /// A batch does not carry the checksum it claims, again and again.
     #[error("the batch at offset {offset} is corrupt: {reason}")]
     Corrupt {
@@ -257,6 +260,7 @@ impl Halt {
             | Halt::Beyond { .. }
             | Halt::Recreated { .. }
             | Halt::Replaced { .. }
+            | Halt::NoPosition
             | Halt::Corrupt { .. }
             | Halt::Client { .. } => false,
         }
@@ -270,6 +274,7 @@ impl Halt {
             Halt::Beyond { .. } => "beyond",
             Halt::Recreated { .. } => "recreated",
             Halt::Replaced { .. } => "replaced",
+            Halt::NoPosition => "no_position",
             Halt::Corrupt { .. } => "corrupt",
             Halt::Oversize { .. } => "oversize",
             Halt::NullKey { .. } => "null_key",

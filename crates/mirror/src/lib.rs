@@ -68,6 +68,7 @@ pub mod metrics;
 mod mirror;
 pub mod policy;
 mod positions;
+mod readiness;
 pub mod shutdown;
 mod stage;
 pub mod status;

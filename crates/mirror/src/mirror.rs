@@ -32,6 +32,7 @@ pub struct Mirror {
     source: Client,
     destination: Client,
     board: Arc<Board>,
+    registry: Arc<Registry>,
     budget: Budget,
     built_at: Instant,
     trigger: Trigger,
@@ -113,6 +114,7 @@ impl Mirror {
         config.destination.cluster_id = destination_id;
         can_be_written(&destination).await?;
         let board = Arc::new(Board::new(Arc::new(Metrics::new())));
+        let registry = Arc::new(Registry::new(config.streams));
         let status = watch::Sender::new(Arc::new(status::starting(&source, &destination)));
         let (trigger, _) = shutdown::channel();
         let budget = Budget::new(usize::try_from(config.memory_bytes).unwrap_or(usize::MAX));
@@ -121,6 +123,7 @@ impl Mirror {
             source,
             destination,
             board,
+            registry,
             budget,
             built_at: clock::now(),
             trigger,
@@ -149,7 +152,7 @@ impl Mirror {
             board: Arc::clone(&self.board),
             budget: self.budget.clone(),
             plans: published,
-            registry: Arc::new(Registry::new(self.config.streams)),
+            registry: Arc::clone(&self.registry),
             trigger: self.trigger.clone(),
         };
         let clients = (self.source.clone(), self.destination.clone());
@@ -217,8 +220,11 @@ impl Mirror {
             destination: status::Cluster::of(&self.destination),
             memory,
             streams: self.config.streams,
+            streams_assigned: self.config.streams - self.registry.unassigned(),
             totals: reading.totals,
+            topics_known: plan.complete,
             topics: plan.topics.values().map(|topic| topic.status()).collect(),
+            blocked: self.blocked(plan),
             partitions: reading.partitions,
             errors: reading.errors,
         }));

@@ -31,10 +31,16 @@ pub struct Status {
     pub memory: Memory,
     /// Streams that run.
     pub streams: usize,
+    /// Streams that were told which partitions are theirs, if only that none is.
+    pub streams_assigned: usize,
     /// Sums over all partitions, those that left included.
     pub totals: Totals,
+    /// Whether the topics of both clusters were listed.
+    pub topics_known: bool,
     /// Every topic that matches.
     pub topics: Vec<Topic>,
+    /// Source topics that wait for somebody to change something, and why.
+    pub blocked: BTreeMap<Arc<str>, String>,
     /// Every source partition this process owns or owned until it halted.
     pub partitions: Vec<Arc<Partition>>,
     /// Errors by kind since the start.
@@ -559,8 +565,11 @@ pub(crate) fn starting(source: &Client, destination: &Client) -> Status {
         destination: Cluster::of(destination),
         memory: Memory::default(),
         streams: 0,
+        streams_assigned: 0,
         totals: Totals::default(),
+        topics_known: false,
         topics: Vec::new(),
+        blocked: BTreeMap::new(),
         partitions: Vec::new(),
         errors: BTreeMap::new(),
     }

@@ -11,7 +11,7 @@ use crate::exit::Failure;
 use crate::plan::files::File;
 use crate::plan::options::Value;
 use crate::plan::units::show_duration;
-use crate::plan::{Cluster, Place, Plan, engine, native};
+use crate::plan::{Plan, engine, native};
 use crate::{docs, output};
 
 /// Print every option with its default, or check files
@@ -93,8 +93,8 @@ pub(crate) fn print_plan(plan: &Plan) -> Result<(), Failure> {
     let mut text = String::new();
     for flow in &plan.flows {
         let _ = writeln!(text, "flow {}", flow.name);
-        let _ = writeln!(text, "  source       {}", place(&flow.source));
-        let _ = writeln!(text, "  destination  {}", place(&flow.destination));
+        let _ = writeln!(text, "  source       {}", flow.source.place.shown());
+        let _ = writeln!(text, "  destination  {}", flow.destination.place.shown());
         for (name, value, origin) in flow.settings.iter() {
             let _ = writeln!(text, "  {name} = {}  ({origin})", show(value));
         }
@@ -109,13 +109,6 @@ pub(crate) fn print_plan(plan: &Plan) -> Result<(), Failure> {
         engine::check(flow)?;
     }
     output::raw(text.as_bytes())
-}
-
-fn place(cluster: &Cluster) -> String {
-    match &cluster.place {
-        Place::Servers(servers) => servers.clone(),
-        Place::Zookeeper { connect, .. } => format!("brokers registered in zookeeper {connect}"),
-    }
 }
 
 fn show(value: &Value) -> String {

@@ -18,9 +18,10 @@ use kmirror_fake::Cluster;
 
 use super::mirroring::Watch;
 use crate::exit::{Code, Failure};
-use crate::http::{self, Named, Shared};
+use crate::http;
 use crate::plan::units::{parse_bytes, parse_duration};
 use crate::signals::Signals;
+use crate::watched::{Shared, Watched};
 use crate::{output, progress, runtime};
 use load::Load;
 
@@ -113,7 +114,9 @@ async fn build(args: &Args, source: &Cluster, destination: &Cluster) -> Result<S
         .with_streams(args.streams.into());
     config.commit_interval = Duration::from_secs(1);
     let mirror = Mirror::build(config).await.map_err(Failure::runtime)?;
-    Ok(Shared::new(vec![Named { name: "demo".to_owned(), mirror }]))
+    let watched = Watched::new("demo");
+    watched.begin(mirror);
+    Ok(Shared::new(vec![watched]))
 }
 
 /// Stops and starts one broker after the other for ever; gives back only why that failed.
@@ -155,7 +158,7 @@ async fn mirror_all(
         None => None,
     };
     let (trigger, shutdown) = shutdown::channel();
-    let mirror = &mirrors[0].mirror;
+    let mirror = mirrors[0].mirror().expect("invariant: it was given its mirror");
     let work = async {
         let load = Load { records: args.records, record_bytes: args.record_size };
         let outcome = match load.write(pipe::client(source)?).await {

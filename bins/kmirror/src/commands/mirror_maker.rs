@@ -18,11 +18,12 @@ use kmirror_client::config::properties::Origin;
 
 /// Mirror with the flags and properties files of kafka.tools.MirrorMaker
 #[derive(Debug, ClapArgs)]
-#[command(infer_long_args = true, after_long_help = EXAMPLES)]
+#[command(version, infer_long_args = true, after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Properties of the consumer: the source, the group, and what else Kafka's consumer knows
-    #[arg(long = "consumer.config", value_name = "FILE")]
-    consumer_config: PathBuf,
+    /// Properties of the consumer: the source, the group, and what else Kafka's consumer knows. May
+    /// be repeated, as in 0.8: each file is a source of its own
+    #[arg(long = "consumer.config", value_name = "FILE", required = true)]
+    consumer_config: Vec<PathBuf>,
 
     /// Properties of the producer: the destination, and what else Kafka's producer knows
     #[arg(long = "producer.config", value_name = "FILE")]
@@ -64,7 +65,8 @@ pub(crate) struct Args {
         long = "abort.on.send.failure",
         value_name = "BOOLEAN",
         default_value_t = true,
-        action = ArgAction::Set
+        action = ArgAction::Set,
+        value_parser = parse_boolean
     )]
     abort_on_send_failure: bool,
 
@@ -160,6 +162,11 @@ struct Beyond {
     #[arg(long)]
     until_caught_up: bool,
 
+    /// How long the clusters may take to answer at the start, such as 10m; without it they are
+    /// waited for for ever
+    #[arg(long, value_name = "TIME")]
+    connect_timeout: Option<String>,
+
     /// What a broker of the source advertises and what to dial instead; may be repeated
     #[arg(long, value_name = "ADVERTISED=REACHABLE", value_parser = parse_pair)]
     map_source_address: Vec<(String, String)>,
@@ -177,7 +184,8 @@ struct Beyond {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     refuse(&args.java)?;
     warn(&args.old);
-    let mut plan = files::load(&args.consumer_config, &args.producer_config, &args.flags())?;
+    note_environment();
+    let mut plan = files::load(&args.consumer_config, &args.producer_config, &args.flags()?)?;
     args.beyond.apply(&mut plan)?;
     plan::report(&plan.findings)?;
     if args.beyond.check {
@@ -187,22 +195,30 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 impl Args {
-    fn flags(&self) -> Flags {
-        let (include, include_flag) = match (&self.include, &self.whitelist) {
+    /// What the flags say. An empty pattern, as tools write that fill in a form, says nothing.
+    fn flags(&self) -> Result<Flags, Failure> {
+        let filled = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+        let exclude = filled(&self.blacklist);
+        let (include, include_flag) = match (filled(&self.include), filled(&self.whitelist)) {
             (None, Some(whitelist)) => (Some(whitelist), "--whitelist"),
-            (include, _) => (include.as_ref(), "--include"),
+            (include, _) => (include, "--include"),
         };
-        if self.include.is_some() && self.whitelist.is_some() {
+        if self.include.is_some() && self.whitelist.is_some() && include_flag == "--include" {
             tracing::warn!(flag = "--whitelist", "ignored: --include is given");
         }
-        Flags {
-            include: include.map_or(".*", String::as_str).to_owned(),
+        let names_none = self.include.is_some() || self.whitelist.is_some();
+        if include.is_none() && exclude.is_none() && names_none {
+            return Err(Failure::usage("--include is empty: no topic is named")
+                .with_help("say --include '.*' for all topics"));
+        }
+        Ok(Flags {
+            include: include.unwrap_or_else(|| ".*".to_owned()),
             include_flag,
-            exclude: self.blacklist.clone(),
+            exclude,
             streams: self.num_streams,
             commit_interval: Duration::from_millis(self.offset_commit_interval_ms),
             abort_on_send_failure: self.abort_on_send_failure,
-        }
+        })
     }
 }
 
@@ -213,6 +229,7 @@ impl Beyond {
             ("memory", &self.memory),
             ("membership", &self.membership),
             ("state_directory", &self.state_directory),
+            ("connect_timeout", &self.connect_timeout),
         ];
         for flow in &mut plan.flows {
             for (name, text) in flags {
@@ -234,6 +251,33 @@ impl Beyond {
             flow.destination.address_map.clone_from(&self.map_destination_address);
         }
         Ok(())
+    }
+}
+
+/// Reads a boolean in any case, as Java does.
+fn parse_boolean(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("must be true or false".to_owned()),
+    }
+}
+
+/// Variables of Kafka's launcher, each with what does its work here.
+const ENVIRONMENT: [(&str, &str); 6] = [
+    ("KAFKA_OPTS", "there is no Java machine, so no system property is read"),
+    ("KAFKA_HEAP_OPTS", "--memory bounds the memory"),
+    ("KAFKA_JVM_PERFORMANCE_OPTS", "there is no Java machine"),
+    ("KAFKA_LOG4J_OPTS", "--log and --log-format say what is logged and how"),
+    ("KAFKA_JMX_OPTS", "--http serves the metrics"),
+    ("JMX_PORT", "--http serves the metrics"),
+];
+
+fn note_environment() {
+    for (variable, instead) in ENVIRONMENT {
+        if std::env::var_os(variable).is_some_and(|value| !value.is_empty()) {
+            tracing::info!(variable, instead, "environment variable has no effect");
+        }
     }
 }
 

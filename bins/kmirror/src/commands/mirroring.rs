@@ -7,14 +7,14 @@ use std::sync::Arc;
 use clap::Args;
 use futures::future::join_all;
 use kmirror::shutdown::{self, Trigger};
-use kmirror::status::Totals;
-use kmirror::{Ended, Mirror, Report};
+use kmirror::{Ended, Report};
 
-use super::takeover;
+use super::connecting::{connect, failed};
 use crate::exit::{Code, Failure};
-use crate::http::{self, Named, Shared, parse_address};
-use crate::plan::{Plan, engine};
+use crate::http::{self, parse_address};
+use crate::plan::{Flow, Plan, engine};
 use crate::signals::Signals;
+use crate::watched::{Shared, Watched, sum};
 use crate::{progress, runtime};
 
 /// How a running mirror is watched.
@@ -39,163 +39,176 @@ pub(crate) fn run(plan: &Plan, watch: &Watch) -> Result<(), Failure> {
         }
         (None, None) => None,
     };
+    // A setting that is wrong in one flow is told before any other flow begins.
+    plan.flows.iter().try_for_each(engine::check)?;
     runtime::block_on(async {
-        let mut signals = Signals::listen()?;
-        let mirrors = tokio::select! {
-            built = build(plan) => Arc::new(built?),
-            // Nothing was mirrored yet, so there is nothing to drain.
-            _ = signals.next() => return Ok(()),
-        };
+        let signals = Signals::listen()?;
+        let flows: Shared =
+            Arc::new(plan.flows.iter().map(|flow| Watched::new(&flow.name)).collect());
         let _http = match address {
-            Some(address) => Some(http::serve(address, Arc::clone(&mirrors)).await?),
+            Some(address) => Some(http::serve(address, Arc::clone(&flows)).await?),
             None => None,
         };
-        let reports = drive(&mirrors, signals, !watch.no_progress).await;
-        conclude(&mirrors, reports)
+        let outcomes = drive(plan, &flows, signals, !watch.no_progress).await;
+        conclude(plan, outcomes)
     })
 }
 
-async fn build(plan: &Plan) -> Result<Vec<Named>, Failure> {
-    let mut mirrors = Vec::with_capacity(plan.flows.len());
-    for flow in &plan.flows {
-        let config = engine::config(flow).await?;
-        takeover::run(flow, &config).await?;
-        let mirror = Mirror::build(config).await.map_err(|error| failed(&flow.name, error))?;
-        mirrors.push(Named { name: flow.name.clone(), mirror });
-    }
-    Ok(mirrors)
-}
+/// How a flow ended; without a report if it was asked to before its clusters were reached.
+type Outcome = Result<Option<Report>, Failure>;
 
-/// Runs the mirrors side by side. When one fails the others drain, so that whoever supervises the
-/// process sees it end and starts all of them again.
-async fn drive(
-    mirrors: &Shared,
-    signals: Signals,
-    with_progress: bool,
-) -> Vec<Result<Report, kmirror::Error>> {
+/// Runs the flows side by side: none waits for another's clusters. When one fails the others drain,
+/// so that whoever supervises the process sees it end and starts all of them again.
+async fn drive(plan: &Plan, flows: &Shared, signals: Signals, with_progress: bool) -> Vec<Outcome> {
     let (trigger, _) = shutdown::channel();
-    let running = join_all(mirrors.iter().map(|named| run_one(named, &trigger)));
-    let sum = || sum(mirrors);
+    let each = plan.flows.iter().zip(flows.iter());
+    let running = join_all(each.map(|(flow, watched)| run_one(flow, watched, &trigger)));
     let progress = async {
         if with_progress {
-            progress::show(sum).await;
+            progress::show(|| sum(flows)).await;
         }
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        reports = running => reports,
+        outcomes = running => outcomes,
         () = signals.forward(trigger.clone()) => Vec::new(),
         () = progress => Vec::new(),
     }
 }
 
-async fn run_one(named: &Named, trigger: &Trigger) -> Result<Report, kmirror::Error> {
-    let outcome = named.mirror.run(trigger.subscribe()).await;
+async fn run_one(flow: &Flow, watched: &Watched, trigger: &Trigger) -> Outcome {
+    let outcome = connect_and_run(flow, watched, trigger).await;
     match &outcome {
-        Ok(report) => {
-            tracing::info!(
-                flow = named.name,
-                end = ?report.end,
-                records = report.totals.records,
-                bytes = report.totals.bytes,
-                batches = report.totals.batches,
-                paths = progress::paths(&report.totals),
-                "mirror ended"
-            );
-        }
-        Err(error) => {
-            let error = crate::exit::chain(error);
-            tracing::error!(flow = named.name, error, "mirror failed");
+        Ok(Some(report)) => tracing::info!(
+            flow = flow.name,
+            end = ?report.end,
+            is_clean = report.is_clean(),
+            records = report.totals.records,
+            bytes = report.totals.bytes,
+            batches = report.totals.batches,
+            paths = progress::paths(&report.totals),
+            "mirror ended"
+        ),
+        Ok(None) => tracing::info!(flow = flow.name, "mirror ended before it began"),
+        Err(failure) => {
+            tracing::error!(flow = flow.name, error = failure.text(), "mirror failed");
             trigger.drain();
         }
     }
-    outcome
+    outcome.map_err(|failure| failure.within(format!("flow {}", flow.name)))
 }
 
-/// The sums of all flows.
-pub(crate) fn sum(mirrors: &Shared) -> Totals {
-    let mut sum = Totals::default();
-    for named in mirrors.iter() {
-        let status = Arc::clone(&named.mirror.status().borrow());
-        sum.records += status.totals.records;
-        sum.bytes += status.totals.bytes;
-        sum.batches += status.totals.batches;
-        sum.lag_records += status.totals.lag_records;
-        sum.paths.extend(status.totals.paths.iter().cloned());
-    }
-    sum
+async fn connect_and_run(flow: &Flow, watched: &Watched, trigger: &Trigger) -> Outcome {
+    let Some(mirror) = connect(flow, watched, trigger.subscribe()).await? else { return Ok(None) };
+    let outcome = watched.begin(mirror).run(trigger.subscribe()).await;
+    outcome.map(Some).map_err(|error| failed(flow, error))
 }
 
-fn conclude(mirrors: &Shared, reports: Vec<Result<Report, kmirror::Error>>) -> Result<(), Failure> {
-    let mut halted = Vec::new();
-    let mut blocked = Vec::new();
-    let mut uncommitted = Vec::new();
-    let mut unfinished = 0;
-    let mut aborted = false;
-    for (named, outcome) in mirrors.iter().zip(reports) {
-        let report = outcome.map_err(|error| failed(&named.name, error))?;
-        aborted |= report.end == Ended::Aborted;
-        unfinished += report.unfinished.len();
-        for (partition, offset) in report.uncommitted {
-            uncommitted.push(format!("{partition} at {offset}"));
-        }
-        for (partition, halt) in report.halted {
-            halted.push(format!("{partition}: {halt}"));
-        }
-        for (topic, why) in report.blocked {
-            blocked.push(format!("{topic}: {why}"));
+/// What all flows came to together: everything that is not as it should be is said, and the code is
+/// the one of the worst.
+fn conclude(plan: &Plan, outcomes: Vec<Outcome>) -> Result<(), Failure> {
+    let several = plan.flows.len() > 1;
+    let mut failures = Vec::new();
+    for (flow, outcome) in plan.flows.iter().zip(outcomes) {
+        let place = if several { format!("flow {}: ", flow.name) } else { String::new() };
+        let wants_all = flow.ends_once_caught_up();
+        match outcome {
+            Ok(Some(report)) => failures.extend(faults(&report, wants_all, &place)),
+            Ok(None) if wants_all => failures.push(not_caught_up(&place)),
+            Ok(None) => {}
+            Err(failure) => failures.push(failure),
         }
     }
-    if aborted {
+    Failure::all(failures)
+}
+
+/// What is wrong about an end, if anything.
+fn faults(report: &Report, wants_all: bool, place: &str) -> Vec<Failure> {
+    let mut faults = Vec::new();
+    if report.end == Ended::Aborted {
+        let count = report.unfinished.len();
         let text =
-            format!("ended before the drain was complete: {unfinished} partitions unfinished");
-        return Err(Failure::new(Code::Aborted, text)
-            .with_help("nothing is lost; what was not committed is mirrored again next time"));
+            format!("{place}ended before the drain was complete: {count} partitions unfinished");
+        let help = "nothing is lost; what was not committed is mirrored again next time";
+        faults.push(Failure::new(Code::Aborted, text).with_help(help));
     }
-    if !uncommitted.is_empty() {
-        let (count, positions) = (uncommitted.len(), uncommitted.join("; "));
-        let text = format!("{count} positions could not be committed at the end: {positions}");
-        return Err(Failure::new(Code::Runtime, text).with_help(
-            "nothing is lost; what is behind the last commit is mirrored again next time. The log \
-             says what the source's group coordinator answered",
-        ));
-    }
-    if !halted.is_empty() {
-        let text = format!("{} partitions had stopped: {}", halted.len(), halted.join("; "));
-        return Err(Failure::new(Code::Halted, text)
-            .with_help("see docs/OPERATIONS.md for what each means and how to go on"));
-    }
-    if !blocked.is_empty() {
+    if !report.uncommitted.is_empty() {
+        let positions =
+            report.uncommitted.iter().map(|(partition, offset)| format!("{partition} at {offset}"));
+        let positions: Vec<_> = positions.collect();
+        let (count, positions) = (positions.len(), positions.join("; "));
         let text =
-            format!("{} topics could not be mirrored: {}", blocked.len(), blocked.join("; "));
-        return Err(Failure::new(Code::Halted, text)
-            .with_help("grant what they take, or leave them out of the selection"));
+            format!("{place}{count} positions could not be committed at the end: {positions}");
+        let help = "nothing is lost; what is behind the last commit is mirrored again next time. \
+                    The log says what the source's group coordinator answered";
+        faults.push(Failure::new(Code::Runtime, text).with_help(help));
     }
-    Ok(())
+    if !report.halted.is_empty() {
+        let halted = report.halted.iter().map(|(partition, halt)| format!("{partition}: {halt}"));
+        let halted: Vec<_> = halted.collect();
+        let text = format!("{place}{} partitions had stopped: {}", halted.len(), halted.join("; "));
+        let help = "see docs/OPERATIONS.md for what each means and how to go on";
+        faults.push(Failure::new(Code::Incomplete, text).with_help(help));
+    }
+    if !report.blocked.is_empty() {
+        let blocked: Vec<_> =
+            report.blocked.iter().map(|(topic, why)| format!("{topic}: {why}")).collect();
+        let count = blocked.len();
+        let text = format!("{place}{count} topics could not be mirrored: {}", blocked.join("; "));
+        let help = "grant what they take, or leave them out of the selection";
+        faults.push(Failure::new(Code::Incomplete, text).with_help(help));
+    }
+    if wants_all && report.end == Ended::Drained {
+        faults.push(not_caught_up(place));
+    }
+    if faults.is_empty() && !report.is_clean() {
+        faults.push(Failure::new(Code::Incomplete, format!("{place}not everything was finished")));
+    }
+    faults
 }
 
-fn failed(flow: &str, error: kmirror::Error) -> Failure {
-    let help = match &error {
-        kmirror::Error::Config { .. } => return Failure::usage(error),
-        kmirror::Error::SameCluster { .. } => "mirror to another cluster, or set prefix or suffix",
-        kmirror::Error::ClusterChanged { .. } => {
-            "check the addresses, or the cluster_id you pinned"
-        }
-        kmirror::Error::Denied { .. } => {
-            "grant Read and Describe on the topics to whom this connects as, at the source"
-        }
-        kmirror::Error::Cluster { .. } => {
-            "check the addresses, that this host reaches them (kmirror topics --list), and map \
-             those that brokers advertise but this host cannot resolve"
-        }
-        _ => return Failure::runtime(Flow { flow: flow.to_owned(), source: error }),
-    };
-    Failure::runtime(Flow { flow: flow.to_owned(), source: error }).with_help(help)
+fn not_caught_up(place: &str) -> Failure {
+    let text = format!("{place}ended before everything that was there at the start was mirrored");
+    Failure::new(Code::Incomplete, text).with_help("start it again to mirror the rest")
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("flow {flow}")]
-struct Flow {
-    flow: String,
-    source: kmirror::Error,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(name: &str, until_caught_up: bool) -> Flow {
+        let text = format!(
+            "[clusters.a]\nbootstrap = \"a:1\"\n[clusters.b]\nbootstrap = \"b:1\"\n[[flows]]\n\
+             name = \"{name}\"\nsource = \"a\"\ndestination = \"b\"\ntopics = \"t\"\n\
+             until_caught_up = {until_caught_up}\n"
+        );
+        let document = crate::plan::document::read("k.toml", &text);
+        crate::plan::native::resolve_document(document).flows.remove(0)
+    }
+
+    fn plan(until_caught_up: bool) -> Plan {
+        let flows = vec![flow("one", until_caught_up), flow("two", until_caught_up)];
+        Plan { flows, ..Plan::default() }
+    }
+
+    fn stopped(text: &str) -> Outcome {
+        Err(Failure::new(Code::Incomplete, text.to_owned()))
+    }
+
+    #[test]
+    fn every_flow_is_spoken_of_and_the_worst_gives_the_code() {
+        let failed = Err(Failure::runtime("the source is gone").with_help("bring it back"));
+        let outcomes = vec![stopped("orders-0 stopped"), failed];
+        let failure = conclude(&plan(false), outcomes).unwrap_err();
+        assert_eq!(failure.code(), Code::Runtime);
+        assert_eq!(failure.text(), "orders-0 stopped\nerror: the source is gone");
+    }
+
+    #[test]
+    fn an_end_before_everything_was_copied_is_no_success() {
+        assert!(conclude(&plan(false), vec![Ok(None), Ok(None)]).is_ok());
+        let failure = conclude(&plan(true), vec![Ok(None), Ok(None)]).unwrap_err();
+        assert_eq!(failure.code(), Code::Incomplete);
+        assert!(failure.text().starts_with("flow one: ended before everything"));
+    }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod completions;
 pub(crate) mod config;
+mod connecting;
 pub(crate) mod consume;
 pub(crate) mod demo;
 pub(crate) mod discover;

@@ -2,7 +2,7 @@
 //! has none in Kafka, they are committed to Kafka before the mirror starts.
 //!
 //! Only for a source whose brokers are known from ZooKeeper. An offset that Kafka has is never
-//! changed, so this happens once.
+//! changed, nor read from ZooKeeper, so this happens once.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use kmirror_client::group::OffsetAndMetadata;
 use kmirror_client::{Client, TopicPartition};
 use kmirror_discovery::zookeeper;
 
+use crate::connect::unread;
 use crate::exit::{Failure, chain};
 use crate::plan::{Flow, Place};
 
@@ -22,18 +23,16 @@ use crate::plan::{Flow, Place};
 pub(super) async fn run(flow: &Flow, config: &kmirror::Config) -> Result<(), Failure> {
     let Place::Zookeeper { connect, timeout } = &flow.source.place else { return Ok(()) };
     let Some(group) = config.group_id() else { return Ok(()) };
-    let kept = zookeeper::consumer_offsets(connect, group, *timeout).await;
-    let kept = kept.map_err(Failure::runtime)?;
-    if kept.is_empty() {
-        return Ok(());
-    }
-    let client = Client::connect(config.source.clone()).await.map_err(Failure::runtime)?;
+    let client = Client::connect(config.source.clone()).await.map_err(unasked)?;
     let admin = Admin::new(client);
-    let known = admin.group_offsets(group).await.map_err(Failure::runtime)?;
+    let known = admin.group_offsets(group).await.map_err(unasked)?;
+    let is_missing =
+        |topic: &str, partition| !known.contains_key(&TopicPartition::new(topic, partition));
+    let kept = zookeeper::consumer_offsets(connect, group, *timeout, is_missing).await;
     let missing: BTreeMap<_, _> = kept
+        .map_err(unread)?
         .into_iter()
         .map(|it| (TopicPartition::new(it.topic, it.partition), it.next_offset))
-        .filter(|(partition, _)| !known.contains_key(partition))
         .map(|(partition, next_offset)| (partition, OffsetAndMetadata::new(next_offset, -1)))
         .collect();
     if missing.is_empty() {
@@ -59,4 +58,10 @@ pub(super) async fn run(flow: &Flow, config: &kmirror::Config) -> Result<(), Fai
     }
     tracing::info!(%group, partitions = taken, "positions taken over from zookeeper");
     Ok(())
+}
+
+/// The source could not be asked for what the group has.
+fn unasked(error: kmirror_client::Error) -> Failure {
+    let may_pass = error.is_retryable();
+    Failure::runtime(error).that_may_pass(may_pass)
 }

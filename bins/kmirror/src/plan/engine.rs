@@ -9,12 +9,13 @@ use kmirror::policy::filter::{Pattern, Selection};
 use kmirror::policy::naming::Naming;
 use kmirror::policy::partitioning::Partitioning;
 use kmirror::policy::trouble::{AppendTime, Lost, Reach, Refused, Start};
+use kmirror_client::config::keys::Role;
 use kmirror_client::group::{Assignor, slot};
 
 use super::document::Settings;
 use super::options::Value;
 use super::{Cluster, Flow, Place, filled};
-use crate::connect::{client_config, milliseconds};
+use crate::connect::{client_config, client_of, milliseconds};
 use crate::exit::{Failure, chain};
 
 /// The engine's configuration of a flow. Asks ZooKeeper where a cluster is known only there.
@@ -54,14 +55,49 @@ fn name_members(flow: &Flow, config: &mut Config) {
 /// Checks a flow as far as that is possible without connecting to anything.
 pub(crate) fn check(flow: &Flow) -> Result<(), Failure> {
     let client = |cluster: &Cluster| match &cluster.place {
-        Place::Servers(servers) => kmirror_client::Config::new(servers).map_err(Failure::usage),
-        Place::Zookeeper { .. } => {
-            kmirror_client::Config::new("looked.up.later:9092").map_err(Failure::usage)
-        }
+        Place::Servers(servers) => client_of(cluster, servers),
+        Place::Zookeeper { .. } => client_of(cluster, "looked.up.later:9092"),
     };
     let config = build(flow, client(&flow.source)?, client(&flow.destination)?)?;
-    config.validate().map_err(Failure::usage)
+    config.validate().map_err(|error| refused(flow, error))
 }
+
+/// A setting that the engine refuses, by the name it has where the operator wrote it.
+pub(crate) fn refused(flow: &Flow, error: kmirror::Error) -> Failure {
+    let kmirror::Error::Config { setting, reason } = &error else { return Failure::usage(error) };
+    let Some((_, option, role, key)) = WRITTEN.iter().find(|(name, ..)| name == setting) else {
+        return Failure::usage(error);
+    };
+    if let Some((_, origin)) = flow.settings.entry(option) {
+        return Failure::usage(format!("{origin}: {option}: {reason}"));
+    }
+    let end = if *role == Role::Producer { &flow.destination } else { &flow.source };
+    match end.properties.entry(key) {
+        Some(entry) => Failure::usage(format!("{}: {key}: {reason}", entry.origin)),
+        None => Failure::usage(error),
+    }
+}
+
+/// Settings of the engine that a value may be wrong for, each with the option and the property that
+/// set it; empty where there is none.
+const WRITTEN: [(&str, &str, Role, &str); 16] = [
+    ("streams", "streams", Role::Admin, ""),
+    ("memory_bytes", "memory", Role::Admin, ""),
+    ("commit_interval", "commit_interval", Role::Admin, ""),
+    ("shutdown_timeout", "shutdown_timeout", Role::Admin, ""),
+    ("topic.refresh_interval", "refresh_interval", Role::Admin, ""),
+    ("topic.replication_factor", "replication_factor", Role::Admin, ""),
+    ("produce.small_batch_bytes", "small_batch", Role::Admin, ""),
+    ("produce.batch_bytes", "batch", Role::Admin, ""),
+    ("produce.request_bytes_max", "", Role::Producer, "max.request.size"),
+    ("produce.in_flight_max", "", Role::Producer, "max.in.flight.requests.per.connection"),
+    ("produce.timeout", "", Role::Producer, "request.timeout.ms"),
+    ("fetch.bytes_max", "", Role::Consumer, "fetch.max.bytes"),
+    ("fetch.wait_max", "", Role::Consumer, "fetch.max.wait.ms"),
+    ("ownership.group.id", "group", Role::Consumer, "group.id"),
+    ("group.heartbeat_interval", "", Role::Consumer, "heartbeat.interval.ms"),
+    ("group.assignors", "", Role::Consumer, "partition.assignment.strategy"),
+];
 
 fn build(
     flow: &Flow,
@@ -76,6 +112,8 @@ fn build(
         consumer(&mut config, &entry.key, entry.value.trim())
             .map_err(|text| Failure::usage(format!("{}: {} {text}", entry.origin, entry.key)))?;
     }
+    // No answer brings more than the one, so waiting for the other would only be waiting.
+    config.fetch.bytes_min = config.fetch.bytes_min.min(config.fetch.bytes_max);
     for entry in flow.destination.properties.iter() {
         producer(&mut config, &entry.key, entry.value.trim());
     }
@@ -105,8 +143,8 @@ fn selection(settings: &Settings) -> Result<Selection, Failure> {
     Ok(selection)
 }
 
-/// Gives a property of the consumer its effect. Numbers were checked by the table of keys; those
-/// too large for the engine become the largest it takes.
+/// Gives a property of the consumer its effect. Numbers were checked, and brought within what the
+/// engine takes, by the table of keys.
 fn consumer(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
     match key {
         "auto.offset.reset" => config.start = start(value),
@@ -114,7 +152,7 @@ fn consumer(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
         "fetch.min.bytes" => config.fetch.bytes_min = bytes(value),
         "fetch.max.bytes" => config.fetch.bytes_max = bytes(value),
         "fetch.max.wait.ms" => config.fetch.wait_max = milliseconds(value),
-        "max.partition.fetch.bytes" => config.fetch.partition_bytes_max = bytes(value).max(1),
+        "max.partition.fetch.bytes" => config.fetch.partition_bytes_max = bytes(value),
         "exclude.internal.topics" => config.topics.internal = value.eq_ignore_ascii_case("false"),
         _ => {
             if let Ownership::Group(group) = &mut config.ownership {
@@ -165,9 +203,9 @@ fn assignor(name: &str) -> Result<Arc<str>, String> {
 fn producer(config: &mut Config, key: &str, value: &str) {
     match key {
         "compression.type" if !value.is_empty() => config.produce.compression = compression(value),
-        "max.request.size" => config.produce.request_bytes_max = bytes(value).max(1024),
+        "max.request.size" => config.produce.request_bytes_max = bytes(value),
         "max.in.flight.requests.per.connection" => {
-            config.produce.in_flight_max = value.parse().unwrap_or(u16::MAX).min(5);
+            config.produce.in_flight_max = value.parse().unwrap_or(1);
         }
         "request.timeout.ms" => config.produce.timeout = milliseconds(value),
         _ => {}
@@ -248,7 +286,11 @@ fn reach(text: &str) -> Reach {
 }
 
 fn start(text: &str) -> Start {
-    if text.eq_ignore_ascii_case("latest") { Start::Latest } else { Start::Earliest }
+    match text.to_ascii_lowercase().as_str() {
+        "latest" => Start::Latest,
+        "none" => Start::Halt,
+        _ => Start::Earliest,
+    }
 }
 
 fn isolation(text: &str) -> Isolation {
@@ -271,7 +313,7 @@ fn compression(text: &str) -> Compression {
 }
 
 fn bytes(value: &str) -> u32 {
-    value.parse::<u64>().map_or(0, |number| u32::try_from(number).unwrap_or(1 << 30)).min(1 << 30)
+    value.parse().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -315,9 +357,18 @@ mod tests {
         }
     }
 
-    /// These name things; `native.rs` and `name_members` give them their effect.
-    const NAMES: [&str; 7] =
-        ["name", "source", "destination", "consumer", "producer", "membership", "state_directory"];
+    /// These have their effect elsewhere: in `native.rs`, in `name_members`, and where the clusters
+    /// are reached.
+    const NAMES: [&str; 8] = [
+        "name",
+        "source",
+        "destination",
+        "consumer",
+        "producer",
+        "membership",
+        "state_directory",
+        "connect_timeout",
+    ];
 
     #[test]
     fn every_option_of_a_flow_has_an_effect() {
@@ -372,6 +423,50 @@ mod tests {
                     continue;
                 }
                 assert_ne!(shown(&with(role, key.name, value)), shown(&flow()), "{}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_named_by_where_it_was_written() {
+        let refusal = |flow: &Flow| check(flow).unwrap_err().text();
+        let flow = with(Role::Consumer, "heartbeat.interval.ms", "60000");
+        let told = "test: heartbeat.interval.ms: it must be below the session timeout";
+        assert_eq!(refusal(&flow), told);
+        let flow = with(Role::Consumer, "partition.assignment.strategy", "");
+        assert_eq!(refusal(&flow), "test: partition.assignment.strategy: there is none");
+        let mut flow = self::flow();
+        flow.settings.set("memory", Value::Bytes(7), Origin::new("k.toml"));
+        assert!(refusal(&flow).starts_with("k.toml: memory: 7 is not between "), "{flow:?}");
+    }
+
+    #[test]
+    fn no_number_that_kafka_takes_is_refused() {
+        for role in [Role::Consumer, Role::Producer] {
+            use kmirror_client::config::keys::Kind;
+            let numbers = role.keys().filter(|key| key.handling == Handling::Honoured);
+            for key in numbers {
+                let (Kind::Integer(least) | Kind::Milliseconds(least) | Kind::Bytes(least)) =
+                    key.kind
+                else {
+                    continue;
+                };
+                // A session that is shorter than its heartbeats is refused by Kafka too.
+                let least = if key.name == "session.timeout.ms" { 3_001 } else { least };
+                let most =
+                    if key.name == "heartbeat.interval.ms" { 9_999 } else { i32::MAX.into() };
+                for value in [least, most] {
+                    let mut flow = flow();
+                    let origin = Origin::new("test");
+                    let mut written = Properties::default();
+                    written.set(key.name, value.to_string(), origin);
+                    let (resolved, _) = kmirror_client::config::keys::resolve(&written, role);
+                    let producer = role == Role::Producer;
+                    let end = if producer { &mut flow.destination } else { &mut flow.source };
+                    end.properties = resolved;
+                    let outcome = check(&flow).map_err(|failure| failure.text());
+                    assert_eq!(outcome, Ok(()), "{} = {value}", key.name);
+                }
             }
         }
     }

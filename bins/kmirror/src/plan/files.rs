@@ -3,7 +3,7 @@
 //! A value that the operator's files set is kept, also where kmirror's own default differs. What
 //! the flags mean is tabled in `commands/mirror_maker.rs`; here their meaning is put into a flow.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kmirror_client::config::keys::{Finding, Level, Role, resolve};
@@ -31,12 +31,15 @@ pub(crate) struct Flags {
     pub(crate) abort_on_send_failure: bool,
 }
 
-/// Reads both files and resolves them with the flags.
-pub(crate) fn load(consumer: &Path, producer: &Path, flags: &Flags) -> Result<Plan, Failure> {
-    let read = |path| Properties::read(path).map_err(Failure::usage);
-    let consumer = File::new(consumer, read(consumer)?, Role::Consumer);
-    let producer = File::new(producer, read(producer)?, Role::Producer);
-    Ok(combine(consumer, producer, flags))
+/// Reads the files and resolves them with the flags. Each consumer's file is a flow of its own: the
+/// oldest MirrorMaker read several clusters at once.
+pub(crate) fn load(consumers: &[PathBuf], producer: &Path, flags: &Flags) -> Result<Plan, Failure> {
+    let read = |path: &Path, role| {
+        Ok(File::new(path, Properties::read(path).map_err(Failure::usage)?, role))
+    };
+    let consumers = consumers.iter().map(|path| read(path, Role::Consumer));
+    let consumers = consumers.collect::<Result<_, Failure>>()?;
+    Ok(combine(consumers, read(producer, Role::Producer)?, flags))
 }
 
 /// One properties file, resolved.
@@ -91,25 +94,32 @@ impl File {
     }
 }
 
-fn combine(mut consumer: File, mut producer: File, flags: &Flags) -> Plan {
-    consumer.require("group.id", "is missing: positions are kept in a consumer group");
-    let settings = settings(&consumer.properties, flags);
-    let group = filled(&consumer.properties, "group.id").unwrap_or_default().to_owned();
-    if consumer.properties.entry("client.id").is_none() {
-        // MirrorMaker calls its consumers after the group.
-        consumer.properties.set("client.id", group.clone(), Origin::new("group.id"));
-    }
-    let (source, destination) = (consumer.cluster(), producer.cluster());
+fn combine(consumers: Vec<File>, mut producer: File, flags: &Flags) -> Plan {
+    let destination = producer.cluster();
     note_recompression(&mut producer);
-    let mut findings = consumer.findings;
-    findings.append(&mut producer.findings);
-    let flow = match (source, destination) {
-        (Some(source), Some(destination)) => {
-            Some(Flow { name: group, source, destination, settings })
+    let mut plan = Plan::default();
+    for mut consumer in consumers {
+        consumer.require("group.id", "is missing: positions are kept in a consumer group");
+        let settings = settings(&consumer.properties, flags);
+        let group = filled(&consumer.properties, "group.id").unwrap_or_default().to_owned();
+        if consumer.properties.entry("client.id").is_none() {
+            // MirrorMaker calls its consumers after the group.
+            consumer.properties.set("client.id", group.clone(), Origin::new("group.id"));
         }
-        _ => None,
-    };
-    Plan { http: None, flows: flow.into_iter().collect(), findings }
+        let source = consumer.cluster();
+        plan.findings.append(&mut consumer.findings);
+        if let (Some(source), Some(destination)) = (source, destination.clone()) {
+            let named = plan
+                .flows
+                .iter()
+                .filter(|flow| filled(&flow.source.properties, "group.id") == Some(&group))
+                .count();
+            let name = if named == 0 { group } else { format!("{group}-{}", named + 1) };
+            plan.flows.push(Flow { name, source, destination, settings });
+        }
+    }
+    plan.findings.append(&mut producer.findings);
+    plan
 }
 
 /// The options that say what MirrorMaker does where kmirror does otherwise by default.
@@ -133,7 +143,8 @@ fn settings(consumer: &Properties, flags: &Flags) -> Settings {
         }
     }
     // Kafka's consumer resets in silence wherever a position is gone, if it is told where to.
-    if consumer.entry("auto.offset.reset").is_some() {
+    let resets = |value: &str| !value.trim().eq_ignore_ascii_case("none");
+    if consumer.value("auto.offset.reset").is_some_and(resets) {
         set("on_lost", text("continue"), "auto.offset.reset");
     }
     settings
@@ -174,7 +185,7 @@ mod tests {
             File::new(Path::new(place), properties, role)
         };
         let consumer = file("consumer.properties", consumer, Role::Consumer);
-        combine(consumer, file("producer.properties", producer, Role::Producer), flags)
+        combine(vec![consumer], file("producer.properties", producer, Role::Producer), flags)
     }
 
     fn errors(plan: &Plan) -> Vec<String> {
@@ -231,6 +242,14 @@ mod tests {
         let plan = plan(consumer, "bootstrap.servers=b:1", &flags());
         assert_eq!(plan.flows[0].settings.text("on_lost"), Some("continue"));
         assert_eq!(plan.flows[0].source.properties.value("auto.offset.reset"), Some("latest"));
+    }
+
+    #[test]
+    fn no_reset_stops_where_a_position_is_gone() {
+        let consumer = "bootstrap.servers=a:1\ngroup.id=g\nauto.offset.reset=None\n";
+        let plan = plan(consumer, "bootstrap.servers=b:1", &flags());
+        assert!(plan.flows[0].settings.entry("on_lost").is_none());
+        assert_eq!(plan.flows[0].source.properties.value("auto.offset.reset"), Some("None"));
     }
 
     #[test]

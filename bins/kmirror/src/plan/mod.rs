@@ -15,6 +15,7 @@ use kmirror_client::config::properties::Properties;
 
 use crate::exit::Failure;
 use document::Settings;
+use options::Value;
 
 /// Everything that one process runs.
 #[derive(Debug, Default)]
@@ -67,7 +68,32 @@ pub(crate) enum Place {
     },
 }
 
+impl Flow {
+    /// How long its clusters may take to answer at the start; unbounded if nobody says.
+    pub(crate) fn connect_timeout(&self) -> Option<Duration> {
+        match self.settings.entry("connect_timeout") {
+            Some((Value::Duration(timeout), _)) => Some(*timeout),
+            _ => None,
+        }
+    }
+
+    /// Whether it ends once everything that was there at the start has been mirrored.
+    pub(crate) fn ends_once_caught_up(&self) -> bool {
+        matches!(self.settings.entry("until_caught_up"), Some((Value::Boolean(true), _)))
+    }
+}
+
 impl Place {
+    /// For whoever reads a log or a check.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Servers(servers) => servers.clone(),
+            Self::Zookeeper { connect, .. } => {
+                format!("brokers registered in zookeeper {connect}")
+            }
+        }
+    }
+
     /// What `bootstrap.servers` says, or else `zookeeper.connect`.
     pub(crate) fn from_properties(properties: &Properties) -> Option<Self> {
         if let Some(servers) = filled(properties, "bootstrap.servers") {

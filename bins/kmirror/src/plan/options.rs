@@ -253,10 +253,11 @@ const FLOW_OPTIONS: &[Opt] = &[
     opt("commit_interval", Kind::Duration, "5s", "How often positions are committed."),
     opt(
         "start",
-        Kind::OneOf(&["earliest", "latest"]),
+        Kind::OneOf(&["earliest", "latest", "none"]),
         "earliest",
         "Where a partition without a position starts. One that appears while the mirror runs starts \
-         with its first record.",
+         with its first record. `none`: nowhere; it stops until somebody gives it a position \
+         (kmirror groups --reset-offsets).",
     ),
     opt(
         "until_caught_up",
@@ -358,6 +359,13 @@ const FLOW_OPTIONS: &[Opt] = &[
         "visible",
         "Which time a record of a LogAppendTime topic gets where the destination keeps CreateTime: \
          the one consumers of the source see, or the one its producer gave.",
+    ),
+    opt(
+        "connect_timeout",
+        Kind::Duration,
+        "",
+        "How long the clusters may take to answer at the start before the flow fails. Unset: for \
+         ever; which one is waited for, and why, is logged every few seconds.",
     ),
     opt("shutdown_timeout", Kind::Duration, "30s", "How long a drain may take before it is cut."),
     opt("consumer", Kind::Properties, "", "Properties of Kafka's consumer, for the source."),

@@ -12,6 +12,7 @@ mod producer;
 use std::fmt;
 
 use super::properties::{Origin, Properties};
+use crate::connection::Address;
 
 /// Which of the two clients a file configures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +58,14 @@ pub struct Key {
     pub doc: &'static str,
     /// Old spellings of values, each with the one that replaced it.
     pub aliases: &'static [(&'static str, &'static str)],
+    /// The least and the most that an honoured number can be; what Java takes beyond them counts as
+    /// the nearer one.
+    pub bounds: Option<(i64, i64)>,
 }
 
 impl Key {
     const fn new(name: &'static str, kind: Kind, handling: Handling) -> Self {
-        Self { name, kind, default: "", handling, doc: "", aliases: &[] }
+        Self { name, kind, default: "", handling, doc: "", aliases: &[], bounds: None }
     }
 
     const fn honoured(
@@ -70,7 +74,7 @@ impl Key {
         default: &'static str,
         doc: &'static str,
     ) -> Self {
-        Self { name, kind, default, handling: Handling::Honoured, doc, aliases: &[] }
+        Self { default, doc, ..Self::new(name, kind, Handling::Honoured) }
     }
 
     const fn ignored(name: &'static str, kind: Kind, reason: &'static str) -> Self {
@@ -101,6 +105,17 @@ impl Key {
 
     const fn with_aliases(self, aliases: &'static [(&'static str, &'static str)]) -> Self {
         Self { aliases, ..self }
+    }
+
+    const fn within(self, least: i64, most: i64) -> Self {
+        Self { bounds: Some((least, most)), ..self }
+    }
+
+    /// The value that stands for `value` if that is beyond the bounds.
+    fn bounded(&self, value: &str) -> Option<i64> {
+        let (least, most) = self.bounds?;
+        let number: i64 = value.trim().parse().ok()?;
+        Some(number.clamp(least, most)).filter(|bounded| *bounded != number)
     }
 
     const fn secret(self) -> Self {
@@ -153,6 +168,8 @@ pub enum Kind {
     Text,
     /// Texts separated by commas.
     List,
+    /// Addresses of brokers separated by commas.
+    Servers,
     /// A text that is never shown.
     Secret,
 }
@@ -174,6 +191,11 @@ impl Kind {
             Self::Decimal => value.parse::<f64>().err().map(|_| "must be a number".to_owned()),
             Self::OneOf(words) => (!words.iter().any(|word| word.eq_ignore_ascii_case(value)))
                 .then(|| format!("must be one of {}", words.join(", "))),
+            Self::Servers => {
+                let entries = value.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+                let wrong = entries.filter_map(|entry| entry.parse::<Address>().err()).next();
+                wrong.map(|wrong| format!("must name plaintext listeners, host:port: {wrong}"))
+            }
             Self::Text | Self::List | Self::Secret => None,
         }
     }
@@ -189,7 +211,7 @@ impl fmt::Display for Kind {
             Self::Decimal => formatter.write_str("decimal"),
             Self::OneOf(words) => formatter.write_str(&words.join(", ")),
             Self::Text => formatter.write_str("text"),
-            Self::List => formatter.write_str("list"),
+            Self::List | Self::Servers => formatter.write_str("list"),
             Self::Secret => formatter.write_str("secret"),
         }
     }
@@ -225,6 +247,18 @@ pub enum Level {
     Error,
 }
 
+/// The longest time that a request, a fetch or a pause may take, in milliseconds.
+const HOUR: i64 = 3_600_000;
+
+/// The longest time between two looks at a cluster, in milliseconds.
+const DAY: i64 = 24 * HOUR;
+
+/// The most that Java's `int` holds, which is what times of the group protocol are.
+const INT_MAX: i64 = i32::MAX as i64;
+
+/// The most bytes of an answer or a request.
+const GIB: i64 = 1 << 30;
+
 /// Replaces old names and old values by today's, and reports on every key that is not simply
 /// honoured. What is returned holds only honoured keys with well-formed values.
 #[must_use]
@@ -257,7 +291,13 @@ pub fn resolve(properties: &Properties, role: Role) -> (Properties, Vec<Finding>
             continue;
         }
         match key.handling {
-            Handling::Honoured => resolved.set(key.name, value, entry.origin.clone()),
+            Handling::Honoured => {
+                if let Some(bounded) = key.bounded(&value) {
+                    report(Level::Note, format!("counts as {bounded}, the nearest that is used"));
+                    value = bounded.to_string();
+                }
+                resolved.set(key.name, value, entry.origin.clone());
+            }
             Handling::Ignored { unless, reason } if !unless.contains(&shown.as_str()) => {
                 let level = if unless.is_empty() { Level::Note } else { Level::Warning };
                 report(level, format!("is ignored: {reason}"));
@@ -426,6 +466,38 @@ mod tests {
             ["f:1: fetch.min.bytes must be a whole number, 0 or more"]
         );
         assert_eq!(value(Role::Consumer, text, "fetch.min.bytes"), None);
+    }
+
+    #[test]
+    fn what_java_takes_and_no_mirror_can_use_counts_as_the_nearest_and_is_noted() {
+        let max = "2147483647";
+        for (role, key, written, used) in [
+            (Role::Producer, "request.timeout.ms", max, "3600000"),
+            (Role::Consumer, "request.timeout.ms", "0", "1"),
+            (Role::Consumer, "fetch.max.wait.ms", max, "3600000"),
+            (Role::Consumer, "fetch.max.bytes", "0", "1024"),
+            (Role::Consumer, "max.partition.fetch.bytes", max, "1073741824"),
+            (Role::Producer, "max.request.size", max, "1073741824"),
+            (Role::Consumer, "retry.backoff.ms", "0", "10"),
+            (Role::Producer, "reconnect.backoff.max.ms", "0", "10"),
+            (Role::Producer, "metadata.max.age.ms", "9223372036854775807", "86400000"),
+            (Role::Producer, "topic.metadata.refresh.interval.ms", "-1", "86400000"),
+            (Role::Producer, "max.in.flight.requests.per.connection", "10", "5"),
+        ] {
+            let text = format!("{key}={written}");
+            let name = if key.starts_with("topic.") { "metadata.max.age.ms" } else { key };
+            assert_eq!(value(role, &text, name).as_deref(), Some(used), "{text}");
+            let told = format!("f:1: {key} counts as {used}, the nearest that is used");
+            assert!(key.starts_with("topic.") || findings(role, &text) == [told], "{text}");
+        }
+        assert!(findings(Role::Consumer, "max.poll.interval.ms=2147483647").is_empty());
+    }
+
+    #[test]
+    fn another_listener_than_a_plain_one_is_refused_with_its_line() {
+        let found = findings(Role::Consumer, "bootstrap.servers=PLAINTEXT://a:1,SASL_SSL://b:2");
+        assert!(found[0].starts_with("f:1: bootstrap.servers must name plaintext"), "{found:?}");
+        assert!(findings(Role::Consumer, "bootstrap.servers=PLAINTEXT://a:1, b:2,").is_empty());
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub enum Start {
     Earliest,
     /// After the last record the source has.
     Latest,
+    /// Nowhere: it stops until somebody gives it a position.
+    Halt,
 }
 
 /// Which time a record of a source topic with `message.timestamp.type=LogAppendTime` carries at a

@@ -111,9 +111,14 @@ impl Registry {
         self.unassigned.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// How many streams have had no assignment yet.
+    pub(crate) fn unassigned(&self) -> usize {
+        self.unassigned.load(Ordering::Acquire)
+    }
+
     /// Whether every stream has had an assignment.
     pub(crate) fn are_all_assigned(&self) -> bool {
-        self.unassigned.load(Ordering::Acquire) == 0
+        self.unassigned() == 0
     }
 
     fn partitions(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, Arc<Progress>>> {

@@ -33,10 +33,10 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::control::plan::Plan;
-use crate::error::{Error, chain};
+use crate::error::{Error, Halt, chain};
 use crate::flow::{Generation, Origin, Produced};
 use crate::metrics::{Counter, Gauge, Metric};
-use crate::positions::progress::Registry;
+use crate::positions::progress::{Hold, Registry};
 use crate::positions::{Keeper, Written};
 use crate::shutdown::{Phase as Ending, Shutdown, Trigger};
 use crate::stage::assign::{Assign, Change};
@@ -353,7 +353,12 @@ impl Stream {
         for start in starts.known {
             let waiting = starting(&mut self.owned, &start.partition, generation);
             let Some(owned) = waiting else { continue };
-            owned.set_start(start.position, start.is_kept);
+            let known = || owned.hold().and_then(Hold::acknowledged);
+            let Some(position) = start.position.or_else(known) else {
+                self.halt(&start.partition, Halt::NoPosition)?;
+                continue;
+            };
+            owned.set_start(position, start.is_kept);
             owned.destination = start.destination;
             owned.cell().set_high_watermark(start.end);
             if let Some(topic) = plan.topics.get(&start.partition.topic) {

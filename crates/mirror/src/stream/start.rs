@@ -25,7 +25,8 @@ use crate::positions::{Committed, Reader};
 #[derive(Debug)]
 pub(super) struct Start {
     pub(super) partition: TopicPartition,
-    pub(super) position: Position,
+    /// None if none is kept and the policy names none.
+    pub(super) position: Option<Position>,
     /// Whether the position was kept by an earlier run.
     pub(super) is_kept: bool,
     /// Where everything that is still there before the position was mirrored to; nothing if there
@@ -113,13 +114,18 @@ impl Lookup {
         let (earliest, end) = (end(earliest)?, end(latest)?);
         let partition = partition.clone();
         let Some(place) = committed.positions.get(&partition) else {
-            let from = if self.begins_at_the_end(&partition)? { end } else { earliest };
-            let position = Position::at(from);
+            let from = match self.policy {
+                Policy::Halt => None,
+                _ if self.begins_at_the_end(&partition)? => Some(end),
+                _ => Some(earliest),
+            };
+            let position = from.map(Position::at);
             return Ok(Start { partition, position, is_kept: false, destination: None, end });
         };
         let position = place.position;
         let has_history = position.next_offset > earliest;
         let destination = place.destination.clone().filter(|_| has_history);
+        let position = Some(position);
         Ok(Start { partition, position, is_kept: true, destination, end })
     }
 

@@ -1,6 +1,6 @@
 //! The properties that Kafka's consumer, producer and admin client share.
 
-use super::{Key, Kind};
+use super::{DAY, HOUR, Key, Kind};
 
 const PLAIN: &str = "it has an effect only together with a security.protocol other than PLAINTEXT";
 const METRICS: &str = "metrics are exposed over HTTP (--http), not through reporters";
@@ -9,41 +9,46 @@ const DEFAULT_BUFFER: &str = "the system sizes socket buffers by itself, which l
 pub(super) const KEYS: &[Key] = &[
     Key::honoured(
         "bootstrap.servers",
-        Kind::List,
+        Kind::Servers,
         "",
         "Brokers to ask first, host:port separated by commas; the others are learnt from them.",
     ),
     Key::honoured("client.id", Kind::Text, "kmirror", "The name brokers see in logs and quotas."),
     Key::honoured(
         "request.timeout.ms",
-        Kind::Milliseconds(1),
+        Kind::Milliseconds(0),
         "30000",
         "How long to wait for the answer to a request before its connection is given up.",
-    ),
+    )
+    .within(1, HOUR),
     Key::honoured(
         "metadata.max.age.ms",
         Kind::Milliseconds(0),
         "300000",
         "How often the cluster is asked for its topics and leaders when nothing else forces it.",
-    ),
+    )
+    .within(1_000, DAY),
     Key::honoured(
         "retry.backoff.ms",
-        Kind::Milliseconds(1),
+        Kind::Milliseconds(0),
         "100",
         "The first pause before something that failed is tried again.",
-    ),
+    )
+    .within(10, HOUR),
     Key::honoured(
         "reconnect.backoff.max.ms",
-        Kind::Milliseconds(1),
+        Kind::Milliseconds(0),
         "1000",
         "The longest such pause; pauses double up to it.",
-    ),
+    )
+    .within(10, HOUR),
     Key::honoured(
         "socket.connection.setup.timeout.ms",
-        Kind::Milliseconds(1),
+        Kind::Milliseconds(0),
         "10000",
         "How long to wait for a connection to be established.",
-    ),
+    )
+    .within(1, HOUR),
     Key::honoured(
         "connections.max.idle.ms",
         Kind::Milliseconds(-1),
@@ -88,6 +93,7 @@ pub(super) const KEYS: &[Key] = &[
         "the bootstrap servers are asked again as soon as no known broker answers",
     ),
     Key::ignored("send.buffer.bytes", Kind::Integer(-1), DEFAULT_BUFFER),
+    Key::ignored("socket.send.buffer.bytes", Kind::Integer(-1), DEFAULT_BUFFER),
     Key::ignored("receive.buffer.bytes", Kind::Integer(-1), DEFAULT_BUFFER),
     Key::ignored(
         "default.api.timeout.ms",

@@ -1,6 +1,6 @@
 //! The properties of Kafka's consumer, today's and the ZooKeeper consumer's.
 
-use super::{Key, Kind};
+use super::{GIB, HOUR, INT_MAX, Key, Kind};
 
 const BYTES: &str = "a mirror moves bytes and never interprets them";
 const OWN_COMMITS: &str = "positions are committed after the destination acknowledged the records";
@@ -28,7 +28,8 @@ pub(super) const KEYS: &[Key] = &[
         Kind::OneOf(&["earliest", "latest", "none"]),
         "earliest",
         "Where a partition without a committed offset starts. MirrorMaker's default is latest, \
-         which loses the first records of a new topic.",
+         which loses the first records of a new topic. none: such a partition stops, and so does \
+         one whose offset is gone.",
     )
     .with_aliases(&[("smallest", "earliest"), ("largest", "latest")]),
     Key::honoured(
@@ -42,47 +43,54 @@ pub(super) const KEYS: &[Key] = &[
         "fetch.min.bytes",
         Kind::Bytes(0),
         "1",
-        "How much a fetch waits for, up to fetch.max.wait.ms.",
-    ),
+        "How much a fetch waits for, up to fetch.max.wait.ms; never more than fetch.max.bytes.",
+    )
+    .within(0, GIB),
     Key::honoured(
         "fetch.max.bytes",
         Kind::Bytes(0),
         "52428800",
         "The most a fetch returns; less where the memory does not hold four answers of each \
          stream, or two over a long link. A first batch larger than this still passes.",
-    ),
+    )
+    .within(1_024, GIB),
     Key::honoured(
         "fetch.max.wait.ms",
         Kind::Milliseconds(0),
         "500",
         "How long a fetch waits for fetch.min.bytes.",
-    ),
+    )
+    .within(0, HOUR),
     Key::honoured(
         "max.partition.fetch.bytes",
         Kind::Bytes(0),
         "2097152",
         "The most a fetch returns of one partition where many are read; few share the whole \
          answer. A first batch larger than this still passes.",
-    ),
+    )
+    .within(1, GIB),
     Key::honoured(
         "session.timeout.ms",
         Kind::Milliseconds(1),
         "",
         "How long the group waits for a member that went silent. Unset: 45 s for a static \
          member, 10 s for a dynamic one.",
-    ),
+    )
+    .within(1, INT_MAX),
     Key::honoured(
         "heartbeat.interval.ms",
         Kind::Milliseconds(1),
         "3000",
-        "How often a member shows that it is alive.",
-    ),
+        "How often a member shows that it is alive; it must be below session.timeout.ms.",
+    )
+    .within(1, INT_MAX),
     Key::honoured(
         "max.poll.interval.ms",
         Kind::Milliseconds(1),
         "60000",
         "How long the group waits, when it rebalances, for members to hand over their partitions.",
-    ),
+    )
+    .within(1, INT_MAX),
     Key::honoured(
         "partition.assignment.strategy",
         Kind::List,
@@ -105,10 +113,11 @@ pub(super) const KEYS: &[Key] = &[
     ),
     Key::honoured(
         "zookeeper.connection.timeout.ms",
-        Kind::Milliseconds(1),
+        Kind::Milliseconds(0),
         "10000",
-        "How long that look-up may take.",
-    ),
+        "How long ZooKeeper may take to accept a connection, and for each answer.",
+    )
+    .within(1, HOUR),
     Key::fixed("enable.auto.commit", Kind::Boolean, &["false"], OWN_COMMITS),
     Key::ignored(
         "auto.commit.interval.ms",
@@ -134,6 +143,8 @@ pub(super) const KEYS: &[Key] = &[
     ),
     Key::ignored("group.remote.assignor", Kind::Text, "the classic group protocol has none"),
     Key::renamed("auto.commit.enable", "enable.auto.commit"),
+    // Kafka has no such property, yet files on the internet do.
+    Key::ignored("auto.commit.enabled", Kind::Text, OWN_COMMITS),
     Key::renamed("fetch.message.max.bytes", "max.partition.fetch.bytes"),
     Key::renamed("fetch.wait.max.ms", "fetch.max.wait.ms"),
     Key::renamed("socket.receive.buffer.bytes", "receive.buffer.bytes"),

@@ -1,6 +1,6 @@
 //! The properties of Kafka's producer, today's and the Scala producer's.
 
-use super::{Key, Kind};
+use super::{GIB, Key, Kind};
 
 const BYTES: &str = "a mirror moves bytes and never interprets them";
 const BATCHES: &str = "batches arrive from the source as they are; small ones are merged";
@@ -21,16 +21,18 @@ pub(super) const KEYS: &[Key] = &[
     ),
     Key::honoured(
         "max.request.size",
-        Kind::Bytes(1),
+        Kind::Bytes(0),
         "4194304",
         "The most bytes of one produce request.",
-    ),
+    )
+    .within(1_024, GIB),
     Key::honoured(
         "max.in.flight.requests.per.connection",
         Kind::Integer(1),
         "5",
-        "How many batches of one partition may await their acknowledgement; more than 5 means 5.",
-    ),
+        "How many batches of one partition may await their acknowledgement.",
+    )
+    .within(1, 5),
     Key::fixed(
         "acks",
         Kind::OneOf(&["all", "-1", "0", "1"]),
@@ -65,7 +67,11 @@ pub(super) const KEYS: &[Key] = &[
     Key::refused("interceptor.classes", &[""], "it names Java classes; remove it"),
     Key::refused(
         "partitioner.class",
-        &["", "org.apache.kafka.clients.producer.internals.defaultpartitioner"],
+        &[
+            "",
+            "org.apache.kafka.clients.producer.internals.defaultpartitioner",
+            "kafka.producer.defaultpartitioner",
+        ],
         "it names a Java class; remove it and choose with --partitioning",
     ),
     Key::ignored("partitioner.ignore.keys", Kind::Boolean, PARTITIONER),
@@ -88,7 +94,8 @@ pub(super) const KEYS: &[Key] = &[
     ]),
     Key::renamed("request.required.acks", "acks"),
     Key::renamed("queue.buffering.max.ms", "linger.ms"),
-    Key::renamed("topic.metadata.refresh.interval.ms", "metadata.max.age.ms"),
+    Key::renamed("topic.metadata.refresh.interval.ms", "metadata.max.age.ms")
+        .with_aliases(&[("-1", "86400000")]),
     Key::renamed("message.send.max.retries", "retries"),
     Key::ignored(
         "producer.type",
@@ -98,6 +105,10 @@ pub(super) const KEYS: &[Key] = &[
     ),
     Key::ignored("queue.buffering.max.messages", Kind::Integer(0), BUDGET),
     Key::ignored("queue.enqueue.timeout.ms", Kind::Integer(-1), BUDGET),
+    Key::ignored("queue.enqueueTimeout.ms", Kind::Integer(-1), BUDGET),
+    Key::ignored("block.on.buffer.full", Kind::Boolean, BUDGET),
+    Key::ignored("metadata.fetch.timeout.ms", Kind::Milliseconds(0), BUDGET),
+    Key::ignored("timeout.ms", Kind::Milliseconds(0), NO_LIMIT),
     Key::ignored("batch.num.messages", Kind::Integer(1), BATCHES),
     Key::ignored("serializer.class", Kind::Text, BYTES),
     Key::ignored("key.serializer.class", Kind::Text, BYTES),
