@@ -78,7 +78,7 @@ fn a_group_goes_on_where_it_was_and_shows_its_lag() {
     assert_eq!(fake.kmirror(&["groups", "--list"]).succeeded(), "g\n");
     let described = fake.kmirror(&["groups", "--describe", "--group", "g"]).succeeded();
     let row: Vec<_> = described.lines().nth(2).unwrap().split_whitespace().collect();
-    assert_eq!(row[..5], ["t", "0", "2", "3", "1"], "{described}");
+    assert_eq!(row[..6], ["g", "t", "0", "2", "3", "1"], "{described}");
     assert_eq!(read("1"), "three\n");
     let reset = ["groups", "--reset-offsets", "--group", "g", "--topic", "t", "--to-earliest"];
     let shown = fake.kmirror(&reset);

@@ -123,7 +123,7 @@ fn the_documented_walk_through_mirrors_what_was_typed() {
         assert_eq!(keys(&pair.source), keys(&pair.destination), "partition {partition}");
     }
     let described = pair.source.kmirror(&["groups", "--describe", "--group", "g"]).succeeded();
-    let lag = described.lines().skip(2).map(|row| row.split_whitespace().nth(4).unwrap());
+    let lag = described.lines().skip(2).map(|row| row.split_whitespace().nth(5).unwrap());
     assert!(lag.clone().count() == 8 && lag.clone().all(|lag| lag == "0"), "{described}");
 }
 

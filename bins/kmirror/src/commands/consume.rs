@@ -15,6 +15,7 @@ use kmirror::policy::filter::{Pattern, Selection};
 use kmirror_client::admin::{Admin, At};
 use kmirror_client::budget::Budget;
 use kmirror_client::config::keys::{Role, suggest};
+use kmirror_client::config::properties::Properties;
 use kmirror_client::fetch::{
     Config as FetchConfig, Event as FetchEvent, Fetcher, Position, Trouble,
 };
@@ -25,8 +26,9 @@ use kmirror_client::isolation::Isolation;
 use kmirror_client::{Client, ErrorCode, TopicPartition, clock};
 use tokio::time::Instant;
 
-use crate::connect::ClusterArgs;
+use crate::connect::{ClusterArgs, client_config, parse_property};
 use crate::exit::Failure;
+use crate::plan::filled;
 use crate::runtime;
 use crate::signals::Signals;
 use crate::text::writer::LineWriter;
@@ -71,13 +73,43 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MILLISECONDS")]
     timeout_ms: Option<u64>,
 
-    /// Whether records of open and aborted transactions are printed
-    #[arg(long, value_enum, value_name = "LEVEL", default_value = "read_uncommitted")]
-    isolation_level: Level,
+    /// Whether records of open and aborted transactions are printed. Unset: isolation.level among
+    /// the properties, or read_uncommitted
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    isolation_level: Option<Level>,
 
     /// How records are printed; may be repeated. See below for the properties
-    #[arg(long, value_name = "NAME=VALUE", value_parser = super::produce::parse_property)]
+    #[arg(
+        long,
+        visible_alias = "formatter-property",
+        value_name = "NAME=VALUE",
+        value_parser = parse_property
+    )]
     property: Vec<(String, String)>,
+
+    /// Kafka's DefaultMessageFormatter, or its NoOpMessageFormatter, which prints nothing; another
+    /// class is refused
+    #[arg(long, value_name = "CLASS", value_parser = parse_formatter)]
+    formatter: Option<Formatter>,
+}
+
+/// What is printed of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Formatter {
+    Line,
+    Nothing,
+}
+
+/// Java classes are not loaded; of two it is known what they do.
+fn parse_formatter(class: &str) -> Result<Formatter, String> {
+    match class.rsplit('.').next().unwrap_or_default() {
+        "DefaultMessageFormatter" => Ok(Formatter::Line),
+        "NoOpMessageFormatter" => Ok(Formatter::Nothing),
+        name if name.ends_with("OffsetsMessageFormatter") => {
+            Err("is not known here; kmirror groups --describe shows offsets of groups".to_owned())
+        }
+        _ => Err("names a Java class, which cannot be loaded; leave the flag out".to_owned()),
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -127,6 +159,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             }
         })?;
     }
+    if args.formatter == Some(Formatter::Nothing) {
+        writer.silence();
+    }
     runtime::block_on(async {
         let mut printer = Printer::new(writer, args.max_messages);
         let outcome = consume(args, &mut printer).await;
@@ -138,17 +173,19 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 async fn consume(args: &Args, printer: &mut Printer) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
-    let config = args.cluster.client_config(Role::Consumer).await?;
+    let cluster = args.cluster.cluster(Role::Consumer)?;
+    let properties = &cluster.properties;
+    let config = client_config(&cluster).await?;
     let client = Client::connect(config).await.map_err(Failure::runtime)?;
     let topics = args.topics(&client).await?;
-    let settings = FetchConfig { isolation: args.isolation(), ..FetchConfig::default() };
+    let settings = FetchConfig { isolation: args.isolation(properties), ..FetchConfig::default() };
     let mut reading = Reading {
         admin: Admin::new(client.clone()),
         fetcher: Fetcher::new(client.clone(), settings, Budget::new(MEMORY_BYTES)),
-        start: args.start(),
+        start: args.start(properties),
         positions: BTreeMap::new(),
     };
-    let mut member = match &args.group {
+    let mut member = match args.group(properties) {
         Some(group) => Some(Member::join(&client, group, &topics)?),
         None => {
             let partitions = args.partitions(&client, &topics)?;
@@ -349,15 +386,27 @@ impl Reading {
 }
 
 impl Args {
-    fn start(&self) -> Start {
-        let end = if self.from_beginning { Start::Earliest } else { Start::Latest };
+    /// The group to join, from the flag or else the properties. A partition that was named is read
+    /// without one.
+    fn group<'it>(&'it self, properties: &'it Properties) -> Option<&'it str> {
+        let written = filled(properties, "group.id").filter(|_| self.partition.is_none());
+        self.group.as_deref().or(written)
+    }
+
+    fn start(&self, properties: &Properties) -> Start {
+        let reset = filled(properties, "auto.offset.reset");
+        let earliest = reset.is_some_and(|word| word.eq_ignore_ascii_case("earliest"));
+        let end = if self.from_beginning || earliest { Start::Earliest } else { Start::Latest };
         self.offset.unwrap_or(end)
     }
 
-    fn isolation(&self) -> Isolation {
+    fn isolation(&self, properties: &Properties) -> Isolation {
+        let level = filled(properties, "isolation.level");
+        let committed = level.is_some_and(|word| word.eq_ignore_ascii_case("read_committed"));
         match self.isolation_level {
-            Level::ReadUncommitted => Isolation::ReadUncommitted,
-            Level::ReadCommitted => Isolation::ReadCommitted,
+            Some(Level::ReadCommitted) => Isolation::ReadCommitted,
+            None if committed => Isolation::ReadCommitted,
+            Some(Level::ReadUncommitted) | None => Isolation::ReadUncommitted,
         }
     }
 

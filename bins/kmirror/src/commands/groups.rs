@@ -1,11 +1,13 @@
 //! `kmirror groups`: lists and describes consumer groups with their lag, resets their offsets and
 //! deletes them, with the flags of `kafka-consumer-groups.sh`.
 
+mod describe;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clap::{ArgGroup, Args as ClapArgs};
-use kmirror_client::admin::{Admin, At, GroupDescription, GroupMember};
+use kmirror_client::admin::{Admin, At};
 use kmirror_client::config::keys::Role;
 use kmirror_client::group::OffsetAndMetadata;
 use kmirror_client::isolation::Isolation;
@@ -14,6 +16,7 @@ use kmirror_client::{Client, TopicPartition};
 use crate::connect::ClusterArgs;
 use crate::exit::Failure;
 use crate::output::{self, plain};
+use crate::plan::units::parse_datetime;
 use crate::runtime;
 
 /// List or describe consumer groups, reset their offsets, or delete them
@@ -23,8 +26,17 @@ use crate::runtime;
     group = ArgGroup::new("action")
         .required(true)
         .args(["list", "describe", "reset_offsets", "delete"]),
-    group = ArgGroup::new("where")
-        .args(["to_earliest", "to_latest", "to_offset", "to_timestamp", "shift_by"])
+    group = ArgGroup::new("where").args([
+        "to_earliest",
+        "to_latest",
+        "to_current",
+        "to_offset",
+        "to_timestamp",
+        "to_datetime",
+        "shift_by",
+    ]),
+    group = ArgGroup::new("which").multiple(true).args(["group", "all_groups"]),
+    group = ArgGroup::new("what").multiple(true).args(["topic", "all_topics"])
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -35,24 +47,35 @@ pub(crate) struct Args {
     list: bool,
 
     /// Show a group's offsets, lag and members
-    #[arg(long, requires = "group")]
+    #[arg(long, requires = "which")]
     describe: bool,
 
     /// Set a group's offsets; without --execute it is only shown. The group must have no members
-    #[arg(long, requires = "group", requires = "topic", requires = "where")]
+    #[arg(long, requires = "which", requires = "what", requires = "where")]
     reset_offsets: bool,
 
     /// Delete a group and its offsets; it must have no members
-    #[arg(long, requires = "group")]
+    #[arg(long, requires = "which")]
     delete: bool,
 
-    /// The group
+    /// The group; may be repeated
     #[arg(long, value_name = "GROUP")]
-    group: Option<String>,
+    group: Vec<String>,
+
+    /// All groups there are
+    #[arg(long, conflicts_with = "group")]
+    all_groups: bool,
+
+    #[command(flatten)]
+    shown: Shown,
 
     /// The topic whose offsets are reset, TOPIC or TOPIC:PARTITION,...; may be repeated
     #[arg(long, value_name = "TOPIC[:PARTITIONS]")]
     topic: Vec<String>,
+
+    /// All topics that the group has offsets of
+    #[arg(long, conflicts_with = "topic", requires = "reset_offsets")]
+    all_topics: bool,
 
     /// To the first offset that is kept
     #[arg(long)]
@@ -62,6 +85,10 @@ pub(crate) struct Args {
     #[arg(long)]
     to_latest: bool,
 
+    /// To where the group is, which brings it back to what is still kept
+    #[arg(long)]
+    to_current: bool,
+
     /// To this offset
     #[arg(long, value_name = "OFFSET")]
     to_offset: Option<i64>,
@@ -70,6 +97,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MILLISECONDS")]
     to_timestamp: Option<i64>,
 
+    /// To the first record not older than this, such as 2026-01-31T12:30:00.000; without a zone at
+    /// its end (Z, +01:00) it is UTC
+    #[arg(long, value_name = "TIME", value_parser = parse_datetime)]
+    to_datetime: Option<i64>,
+
     /// By this many offsets from where the group is; negative goes back
     #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
     shift_by: Option<i64>,
@@ -77,6 +109,37 @@ pub(crate) struct Args {
     /// Do it
     #[arg(long, requires = "reset_offsets")]
     execute: bool,
+
+    /// Only show it, as without --execute
+    #[arg(long, requires = "reset_offsets", conflicts_with = "execute")]
+    dry_run: bool,
+}
+
+/// What a description shows.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Description")]
+struct Shown {
+    /// Offsets and lag, which is what is shown anyway
+    #[arg(long, requires = "describe")]
+    offsets: bool,
+
+    /// Members, and how many partitions each has
+    #[arg(long, requires = "describe", conflicts_with = "offsets")]
+    members: bool,
+
+    /// The state; in a list, only of groups in one of these states
+    #[arg(
+        long,
+        value_name = "STATE,...",
+        num_args = 0..=1,
+        default_missing_value = "",
+        conflicts_with_all = ["offsets", "members"]
+    )]
+    state: Option<String>,
+
+    /// With --members, the partitions themselves too
+    #[arg(long, requires = "members")]
+    verbose: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -92,78 +155,26 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let config = args.cluster.client_config(Role::Admin).await?;
         let client = Client::connect(config).await.map_err(Failure::runtime)?;
         let admin = Admin::new(client);
-        let group = args.group.as_deref().unwrap_or_default();
         if args.list {
-            let groups = admin.list_groups().await.map_err(Failure::runtime)?;
-            return groups.iter().try_for_each(|listed| output::line(plain(&listed.id)));
+            return args.list(&admin).await;
         }
-        if args.describe {
-            return describe(&admin, group).await;
-        }
+        let groups = args.groups(&admin).await?;
         if args.delete {
-            let deleted = admin.delete_groups(&[group.into()]).await.map_err(Failure::runtime)?;
-            for result in deleted.into_values() {
+            let deleted = admin.delete_groups(&groups).await.map_err(Failure::runtime)?;
+            return deleted.into_iter().try_for_each(|(group, result)| {
                 result.map_err(Failure::runtime)?;
+                output::line(format_args!("Deleted group {}.", plain(&group)))
+            });
+        }
+        for group in &groups {
+            if args.describe {
+                describe::print(&admin, group, &args.shown).await?;
+            } else {
+                args.reset(&admin, group).await?;
             }
-            return output::line(format_args!("Deleted group {group}."));
         }
-        args.reset(&admin, group).await
+        Ok(())
     })
-}
-
-async fn describe(admin: &Admin, group: &str) -> Result<(), Failure> {
-    let description = admin.describe_group(group).await.map_err(Failure::runtime)?;
-    let offsets = admin.group_offsets(group).await.map_err(Failure::runtime)?;
-    if &*description.state == "Dead" && offsets.is_empty() {
-        return Err(Failure::runtime(format!("there is no group {group}")));
-    }
-    let owned = description.members.iter().flat_map(|member| &member.partitions);
-    let partitions: Vec<_> = offsets.keys().chain(owned).cloned().collect();
-    let ends = ends(admin, partitions, At::Latest).await?;
-    let head =
-        ["TOPIC", "PARTITION", "CURRENT-OFFSET", "LOG-END-OFFSET", "LAG", "HOST", "CLIENT-ID"];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for (partition, end) in &ends {
-        let position = offsets.get(partition).map(|offset| offset.next_offset);
-        rows.push(row(partition, position, *end, owner(&description, partition)));
-    }
-    output::line(format_args!(
-        "Group {group} is {}, with {} members{}",
-        description.state,
-        description.members.len(),
-        if description.assignor.is_empty() {
-            String::new()
-        } else {
-            format!(", assignor {}", description.assignor)
-        }
-    ))?;
-    output::raw(output::table(&rows).as_bytes())
-}
-
-fn owner<'group>(
-    group: &'group GroupDescription,
-    partition: &TopicPartition,
-) -> Option<&'group GroupMember> {
-    group.members.iter().find(|member| member.partitions.contains(partition))
-}
-
-fn row(
-    partition: &TopicPartition,
-    position: Option<i64>,
-    end: Option<i64>,
-    owner: Option<&GroupMember>,
-) -> Vec<String> {
-    let number = |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |it| it.to_string());
-    let lag = position.zip(end).map(|(position, end)| (end - position).max(0));
-    vec![
-        plain(&partition.topic),
-        partition.partition.to_string(),
-        number(position),
-        number(end),
-        number(lag),
-        plain(owner.map_or("-", |member| &member.host)),
-        plain(owner.map_or("-", |member| &member.client_id)),
-    ]
 }
 
 /// The offset each partition has there; none where its leader does not answer, or no record is as
@@ -184,17 +195,50 @@ async fn ends(
 }
 
 impl Args {
+    async fn list(&self, admin: &Admin) -> Result<(), Failure> {
+        let groups = admin.list_groups().await.map_err(Failure::runtime)?;
+        let Some(wanted) = &self.shown.state else {
+            return groups.iter().try_for_each(|listed| output::line(plain(&listed.id)));
+        };
+        let mut rows = vec![["GROUP", "STATE"].map(str::to_owned).to_vec()];
+        for listed in &groups {
+            let state = match &listed.state {
+                Some(state) => Arc::clone(state),
+                // Brokers before 2.6 do not tell it in the list.
+                None => admin.describe_group(&listed.id).await.map_err(Failure::runtime)?.state,
+            };
+            let mut states = wanted.split(',').map(str::trim).filter(|state| !state.is_empty());
+            if wanted.is_empty() || states.any(|wanted| wanted.eq_ignore_ascii_case(&state)) {
+                rows.push(vec![plain(&listed.id), plain(&state)]);
+            }
+        }
+        output::raw(output::table(&rows).as_bytes())
+    }
+
+    /// The groups that are meant.
+    async fn groups(&self, admin: &Admin) -> Result<Vec<Arc<str>>, Failure> {
+        if !self.all_groups {
+            return Ok(self.group.iter().map(|group| group.as_str().into()).collect());
+        }
+        let listed = admin.list_groups().await.map_err(Failure::runtime)?;
+        Ok(listed.into_iter().map(|listed| listed.id).collect())
+    }
+
     async fn reset(&self, admin: &Admin, group: &str) -> Result<(), Failure> {
         let current = admin.group_offsets(group).await.map_err(Failure::runtime)?;
-        let partitions = self.partitions(admin).await?;
+        let partitions = match self.all_topics {
+            true => current.keys().cloned().collect(),
+            false => self.partitions(admin).await?,
+        };
         let first = ends(admin, partitions.clone(), At::Earliest).await?;
         let last = ends(admin, partitions.clone(), At::Latest).await?;
-        let timed = match self.to_timestamp {
+        let timed = match self.to_timestamp.or(self.to_datetime) {
             Some(time) => ends(admin, partitions.clone(), At::Time(time)).await?,
             None => BTreeMap::new(),
         };
         let mut offsets = BTreeMap::new();
-        let mut rows = vec![["TOPIC", "PARTITION", "NEW-OFFSET"].map(str::to_owned).to_vec()];
+        let head = ["GROUP", "TOPIC", "PARTITION", "NEW-OFFSET"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
         for partition in partitions {
             let (Some(Some(first)), Some(Some(last))) =
                 (first.get(&partition), last.get(&partition))
@@ -206,7 +250,8 @@ impl Args {
             let wanted = self.wanted(position, at_time, (*first, *last));
             let next_offset = wanted.clamp(*first, *last);
             rows.push(vec![
-                partition.topic.to_string(),
+                plain(group),
+                plain(&partition.topic),
                 partition.partition.to_string(),
                 next_offset.to_string(),
             ]);
@@ -232,6 +277,8 @@ impl Args {
             (Some(offset), _) => offset,
             (None, Some(count)) => position.unwrap_or(first).saturating_add(count),
             (None, None) if self.to_earliest => first,
+            // Without a position there is none to stay at; Kafka's tool takes the end then.
+            (None, None) if self.to_current => position.unwrap_or(last),
             // No record is as young: everything there is, is older.
             (None, None) => at_time.unwrap_or(last),
         }

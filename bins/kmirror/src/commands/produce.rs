@@ -7,12 +7,14 @@ use std::time::Duration;
 use clap::Args as ClapArgs;
 use kmirror_client::batch::{Codec, Record};
 use kmirror_client::config::keys::{Role, suggest};
+use kmirror_client::config::properties::Properties;
 use kmirror_client::producer::{self, Config, Producer};
 use kmirror_client::{Client, clock};
 use tokio::sync::mpsc;
 
-use crate::connect::ClusterArgs;
+use crate::connect::{ClusterArgs, client_config, parse_property};
 use crate::exit::Failure;
+use crate::plan::filled;
 use crate::plan::units::{parse_bytes, parse_duration};
 use crate::runtime;
 use crate::signals::Signals;
@@ -34,20 +36,25 @@ pub(crate) struct Args {
     partition: Option<i32>,
 
     /// How lines are read; may be repeated. See below for the properties
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_property)]
+    #[arg(
+        long,
+        visible_alias = "reader-property",
+        value_name = "NAME=VALUE",
+        value_parser = parse_property
+    )]
     property: Vec<(String, String)>,
 
-    /// Compress batches: none, gzip, snappy, lz4 or zstd; without a value gzip
+    /// Compress batches: none, gzip, snappy, lz4 or zstd; without a value gzip. Unset:
+    /// compression.type among the properties, or none
     #[arg(
         long,
         visible_alias = "compression-type",
         value_name = "CODEC",
         num_args = 0..=1,
-        default_value = "none",
         default_missing_value = "gzip",
         value_parser = parse_codec
     )]
-    compression_codec: Codec,
+    compression_codec: Option<Codec>,
 
     /// Send a batch once it has this many bytes, or once no more lines wait
     #[arg(long, value_name = "SIZE", default_value = "16384", value_parser = parse_bytes)]
@@ -56,6 +63,34 @@ pub(crate) struct Args {
     /// How long a record is tried
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     timeout: Duration,
+
+    #[command(flatten)]
+    java: Java,
+}
+
+/// Flags of Kafka's tool that nothing is left to do for.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Accepted without effect")]
+struct Java {
+    /// Every in-sync replica acknowledges, whatever is asked for
+    #[arg(long, value_name = "ACKS")]
+    request_required_acks: Option<String>,
+
+    /// Records go out in order and are waited for at the end
+    #[arg(long)]
+    sync: bool,
+
+    /// Lines are read as Kafka's own LineMessageReader does it; another class is refused
+    #[arg(long, value_name = "CLASS", value_parser = parse_line_reader)]
+    line_reader: Option<String>,
+}
+
+/// Java classes are not loaded; the one that does what happens anyway is fine.
+fn parse_line_reader(class: &str) -> Result<String, String> {
+    if class.ends_with("LineMessageReader") {
+        return Ok(class.to_owned());
+    }
+    Err("names a Java class; only LineMessageReader is known, leave the flag out".to_owned())
 }
 
 const EXAMPLES: &str = "\
@@ -75,9 +110,10 @@ Examples:
     --property parse.key=true --property key.separator=: < pairs.txt";
 
 impl Args {
-    fn settings(&self) -> Config {
+    fn settings(&self, properties: &Properties) -> Config {
+        let written = filled(properties, "compression.type").and_then(|it| parse_codec(it).ok());
         let mut settings = Config {
-            codec: self.compression_codec,
+            codec: self.compression_codec.or(written).unwrap_or(Codec::None),
             batch_bytes: usize::try_from(self.batch_size).unwrap_or(usize::MAX),
             missing_timeout: MISSING_TIMEOUT.min(self.timeout),
             ..Config::default()
@@ -108,9 +144,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 async fn produce(args: &Args, reader: &LineReader) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
-    let config = args.cluster.client_config(Role::Producer).await?;
+    let cluster = args.cluster.cluster(Role::Producer)?;
+    let acks = args.java.request_required_acks.as_deref();
+    if let Some(acks) = acks.filter(|acks| !["-1", "all"].contains(acks)) {
+        tracing::warn!(acks, "ignored: always all in-sync replicas acknowledge");
+    }
+    let config = client_config(&cluster).await?;
     let client = Client::connect(config).await.map_err(Failure::runtime)?;
-    let settings = args.settings();
+    let settings = args.settings(&cluster.properties);
     let mut producer = Producer::try_new(client, settings).map_err(Failure::runtime)?;
     let mut lines = lines();
     let mut number = 0;
@@ -138,7 +179,7 @@ async fn produce(args: &Args, reader: &LineReader) -> Result<(), Failure> {
         let record = Record::new(parsed.key, parsed.value)
             .with_timestamp(clock::unix_ms())
             .with_headers(headers.as_headers());
-        producer.send(&args.topic, args.partition, &record).await.map_err(Failure::runtime)?;
+        producer.send(&args.topic, args.partition, &record).await.map_err(failed)?;
     }
     producer.flush().await.map_err(failed)
 }
@@ -200,14 +241,6 @@ fn read_line(input: &mut impl BufRead) -> Result<Option<Vec<u8>>, std::io::Error
         }
     }
     Ok(Some(line))
-}
-
-/// Reads `NAME=VALUE`.
-pub(crate) fn parse_property(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) => Ok((name.trim().to_owned(), value.to_owned())),
-        None => Err("must be NAME=VALUE, such as parse.key=true".to_owned()),
-    }
 }
 
 fn parse_codec(text: &str) -> Result<Codec, String> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{ArgGroup, Args as ClapArgs};
 use kmirror::policy::filter::Pattern;
 use kmirror_client::admin::{Admin, ConfigChange, ConfigSource, NewTopic, Resource};
-use kmirror_client::cluster::{Topic, View};
+use kmirror_client::cluster::{Partition, Topic, View};
 use kmirror_client::config::keys::Role;
 use kmirror_client::{BrokerId, Client, ErrorCode};
 
@@ -49,8 +49,8 @@ pub(crate) struct Args {
     #[arg(long, requires = "topic")]
     delete: bool,
 
-    /// A topic's name; except with --create also a Java regular expression over names, where no
-    /// topic has just that name
+    /// A topic's name; except with --create also a Java regular expression over names, if it has
+    /// characters that no name has: a.b is a name, a.* is none
     #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
 
@@ -81,6 +81,39 @@ pub(crate) struct Args {
     /// Leave Kafka's own topics out of lists and descriptions
     #[arg(long)]
     exclude_internal: bool,
+
+    #[command(flatten)]
+    only: Only,
+}
+
+/// Which partitions, or topics, a description shows.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Description")]
+struct Only {
+    /// Only partitions with replicas that are not in sync
+    #[arg(long, requires = "describe")]
+    under_replicated_partitions: bool,
+
+    /// Only partitions without a leader
+    #[arg(long, requires = "describe", conflicts_with = "under_replicated_partitions")]
+    unavailable_partitions: bool,
+
+    /// Only topics with configurations of their own, without their partitions
+    #[arg(long, requires = "describe")]
+    topics_with_overrides: bool,
+}
+
+impl Only {
+    fn shows(&self, partition: &Partition) -> bool {
+        let lacks = partition.in_sync.len() < partition.replicas.len();
+        (!self.under_replicated_partitions || lacks)
+            && (!self.unavailable_partitions || partition.leader.is_none())
+    }
+
+    /// What goes wrong is shown without the topics' own lines, as Kafka's tool does.
+    fn shows_heads(&self) -> bool {
+        !self.under_replicated_partitions && !self.unavailable_partitions
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -109,7 +142,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             return topics.iter().try_for_each(|topic| output::line(plain(&topic.name)));
         }
         if args.describe {
-            return describe(&admin, &topics).await;
+            return describe(&admin, &topics, &args.only).await;
         }
         let names: Vec<_> = topics.iter().map(|topic| Arc::clone(&topic.name)).collect();
         if args.delete { delete(&admin, &names).await } else { args.alter(&admin, &names).await }
@@ -160,9 +193,13 @@ impl Args {
         if let Some(topic) = view.topic(name).filter(|topic| !topic.partitions.is_empty()) {
             return Ok(vec![topic]);
         }
-        let pattern = Pattern::try_new(name).map_err(Failure::usage)?;
-        let found: Vec<_> =
-            view.topics().filter(shown).filter(|topic| pattern.matches(&topic.name)).collect();
+        // What can be a name is one: `--delete --topic a.b` never means axb.
+        let found: Vec<_> = if is_name(name) {
+            Vec::new()
+        } else {
+            let pattern = Pattern::try_new(name).map_err(Failure::usage)?;
+            view.topics().filter(shown).filter(|topic| pattern.matches(&topic.name)).collect()
+        };
         if found.is_empty() && !self.list && !self.if_exists {
             return Err(Failure::runtime(format!("there is no topic {name}")));
         }
@@ -198,6 +235,11 @@ impl Args {
     }
 }
 
+/// Whether a text has only characters that a topic's name may have.
+fn is_name(text: &str) -> bool {
+    text.chars().all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter))
+}
+
 async fn delete(admin: &Admin, names: &[Arc<str>]) -> Result<(), Failure> {
     let results = admin.delete_topics(names).await.map_err(Failure::runtime)?;
     let mut failed = None;
@@ -211,7 +253,7 @@ async fn delete(admin: &Admin, names: &[Arc<str>]) -> Result<(), Failure> {
 }
 
 /// The form of `kafka-topics.sh --describe`, which scripts read.
-async fn describe(admin: &Admin, topics: &[&Topic]) -> Result<(), Failure> {
+async fn describe(admin: &Admin, topics: &[&Topic], only: &Only) -> Result<(), Failure> {
     let resources: Vec<_> =
         topics.iter().map(|topic| Resource::Topic(Arc::clone(&topic.name))).collect();
     let mut configs = match admin.describe_configs(&resources).await {
@@ -229,15 +271,34 @@ async fn describe(admin: &Admin, topics: &[&Topic]) -> Result<(), Failure> {
                 .collect(),
             _ => Vec::new(),
         };
-        output::raw(described(topic, &own).as_bytes())?;
+        if !only.topics_with_overrides || !own.is_empty() {
+            output::raw(described(topic, &own, only).as_bytes())?;
+        }
     }
     Ok(())
 }
 
-fn described(topic: &Topic, configs: &[String]) -> String {
-    let factor = topic.partitions.values().map(|partition| partition.replicas.len()).max();
+fn described(topic: &Topic, configs: &[String], only: &Only) -> String {
     let name = plain(&topic.name);
-    let mut text = format!("Topic: {name}\t");
+    let mut text = if only.shows_heads() { head(topic, configs) } else { String::new() };
+    if only.topics_with_overrides {
+        return text;
+    }
+    for (index, partition) in topic.partitions.iter().filter(|(_, it)| only.shows(it)) {
+        let leader = partition.leader.map_or_else(|| "none".to_owned(), |id| id.to_string());
+        let _ = writeln!(
+            text,
+            "\tTopic: {name}\tPartition: {index}\tLeader: {leader}\tReplicas: {}\tIsr: {}",
+            ids(&partition.replicas),
+            ids(&partition.in_sync)
+        );
+    }
+    text
+}
+
+fn head(topic: &Topic, configs: &[String]) -> String {
+    let factor = topic.partitions.values().map(|partition| partition.replicas.len()).max();
+    let mut text = format!("Topic: {}\t", plain(&topic.name));
     if let Some(id) = &topic.id {
         let _ = write!(text, "TopicId: {id}\t");
     }
@@ -248,15 +309,6 @@ fn described(topic: &Topic, configs: &[String]) -> String {
         factor.unwrap_or(0),
         plain(&configs.join(","))
     );
-    for (index, partition) in &topic.partitions {
-        let leader = partition.leader.map_or_else(|| "none".to_owned(), |id| id.to_string());
-        let _ = writeln!(
-            text,
-            "\tTopic: {name}\tPartition: {index}\tLeader: {leader}\tReplicas: {}\tIsr: {}",
-            ids(&partition.replicas),
-            ids(&partition.in_sync)
-        );
-    }
     text
 }
 

@@ -32,6 +32,58 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     whole(number, factor)
 }
 
+/// Reads a date with a time, `2026-01-31T12:30:00.000`, as milliseconds since 1970. Without a zone
+/// at its end (`Z`, `+01:00`) it is UTC.
+pub(crate) fn parse_datetime(text: &str) -> Result<i64, String> {
+    datetime(text.trim()).ok_or_else(|| "must be a time such as 2026-01-31T12:30:00.000".to_owned())
+}
+
+fn datetime(text: &str) -> Option<i64> {
+    let (date, time) = text.split_once('T')?;
+    let mut date = date.splitn(3, '-').map(|part| digits(part).filter(|number| *number <= 9_999));
+    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+    let zone = time.find(['Z', '+', '-']).unwrap_or(time.len());
+    let (time, zone) = time.split_at(zone);
+    let (clock, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let mut clock = clock.splitn(3, ':').map(digits);
+    let (hour, minute) = (clock.next()??, clock.next()??);
+    let second = clock.next().unwrap_or(Some(0))?;
+    let is_real = (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60
+        && (1..=9).contains(&fraction.len());
+    let milliseconds = digits(&format!("{fraction:0<3}")[..3])?;
+    let seconds = ((days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
+    is_real.then_some((seconds - offset(zone)?) * 1_000 + milliseconds)
+}
+
+/// Seconds east of UTC.
+fn offset(zone: &str) -> Option<i64> {
+    let sign = match zone.chars().next() {
+        None | Some('Z') => return (zone.len() < 2).then_some(0),
+        Some('-') => -1,
+        Some(_) => 1,
+    };
+    let digits = digits(&zone[1..].replace(':', "")).filter(|_| zone.len() >= 5)?;
+    Some(sign * (digits / 100 * 60 + digits % 100) * 60)
+}
+
+fn digits(text: &str) -> Option<i64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
+}
+
+/// Days since 1970 of a date of the Gregorian calendar. Years are counted from March, so that the
+/// day that leap years add is their last (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
 /// Writes a time in the largest unit that keeps it whole.
 pub(crate) fn show_duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
@@ -80,6 +132,23 @@ mod tests {
             assert_eq!(show_duration(duration), text.replace(' ', ""));
         }
         assert_eq!(show_duration(Duration::ZERO), "0ms");
+    }
+
+    #[test]
+    fn dates_are_read() {
+        for (text, milliseconds) in [
+            ("1970-01-01T00:00:00.000", 0),
+            ("2000-02-29T12:00:00.5", 951_825_600_500),
+            ("2026-01-31T12:30:00.000Z", 1_769_862_600_000),
+            ("2026-01-31T12:30+01:00", 1_769_859_000_000),
+            ("2026-01-31T12:30:00-0130", 1_769_868_000_000),
+        ] {
+            assert_eq!(parse_datetime(text), Ok(milliseconds), "{text}");
+        }
+        for text in ["", "2026-01-31", "2026-13-01T00:00", "2026-01-01T24:00", "2026-01-01T1:2:3:4"]
+        {
+            assert!(parse_datetime(text).is_err(), "{text}");
+        }
     }
 
     #[test]

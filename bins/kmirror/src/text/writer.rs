@@ -64,6 +64,11 @@ impl LineWriter {
         "null.literal",
     ];
 
+    /// Prints nothing of any record.
+    pub(crate) fn silence(&mut self) {
+        *self = Self { value: false, line_separator: Vec::new(), ..Self::default() };
+    }
+
     /// Sets a property.
     pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let truth = value.trim().eq_ignore_ascii_case("true");
