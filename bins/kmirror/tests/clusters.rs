@@ -89,3 +89,91 @@ fn a_group_goes_on_where_it_was_and_shows_its_lag() {
     let gone = fake.kmirror(&["groups", "--describe", "--group", "g"]);
     assert!(gone.stderr.contains("there is no group g"), "{}", gone.stderr);
 }
+
+#[test]
+fn groups_are_described_in_the_columns_and_with_the_flags_of_kafkas_tool() {
+    let fake = Fake::start("columns", &[("t", 2), ("u", 1)]);
+    for topic in ["t", "u"] {
+        fake.kmirror_with_input(&["produce", "--topic", topic], "one\ntwo\n").succeeded();
+    }
+    let reset = ["groups", "--reset-offsets", "--group", "g", "--topic", "t", "--topic", "u"];
+    fake.kmirror(&[&reset[..], &["--to-earliest", "--execute"]].concat()).succeeded();
+    let describe = |more: &[&str]| {
+        let described = fake.kmirror(&[&["groups", "--describe", "--all-groups"], more].concat());
+        let described = described.succeeded();
+        let rows = described.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+        rows.map(|row| row.join(" ")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        describe(&[])[0],
+        "GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG CONSUMER-ID HOST CLIENT-ID"
+    );
+    assert!(describe(&["--offsets"]).contains(&"g u 0 0 2 2 - - -".to_owned()));
+    assert_eq!(describe(&["--members"]), ["GROUP CONSUMER-ID HOST CLIENT-ID #PARTITIONS"]);
+    assert!(describe(&["--state"])[1].contains(" Empty 0"), "{:?}", describe(&["--state"]));
+    let listed = fake.kmirror(&["groups", "--list", "--state", "stable"]).succeeded();
+    assert_eq!(listed.lines().count(), 1, "{listed}");
+    let all = ["groups", "--reset-offsets", "--all-groups", "--all-topics"];
+    let shown = fake.kmirror(&[&all[..], &["--to-latest", "--dry-run"]].concat());
+    assert!(shown.stderr.contains("nothing was changed"), "{}", shown.stderr);
+    let time = ["--to-datetime", "2001-01-31T12:30:00.000", "--execute"];
+    let back = fake.kmirror(&[&all[..], &time].concat()).succeeded();
+    let rows: Vec<_> = back.lines().skip(1).collect();
+    assert!(rows.len() == 3 && rows.iter().all(|row| row.ends_with(" 0")), "{back}");
+    let stay = fake.kmirror(&[&all[..], &["--to-current", "--execute"]].concat()).succeeded();
+    assert_eq!(stay, back);
+    fake.kmirror(&["groups", "--delete", "--all-groups"]).succeeded();
+    assert_eq!(fake.kmirror(&["groups", "--list"]).succeeded(), "");
+}
+
+#[test]
+fn the_flags_that_kafkas_console_tools_are_called_with_are_taken() {
+    let fake = Fake::start("habits", &[("t", 1)]);
+    let produce = ["produce", "--topic", "t", "--request-required-acks", "1", "--sync"];
+    let properties = ["--producer-property", "compression.type=lz4"];
+    let reader = ["--line-reader", "kafka.tools.ConsoleProducer$LineMessageReader"];
+    let arguments = [&produce[..], &properties, &reader].concat();
+    let ran = fake.kmirror_with_input(&arguments, "one\ntwo\n");
+    assert!(ran.stderr.contains("always all in-sync replicas"), "{}", ran.stderr);
+    ran.succeeded();
+    let consume = ["consume", "--topic", "t", "--max-messages", "2"];
+    let properties =
+        ["--consumer-property", "auto.offset.reset=earliest", "--consumer-property", "group.id=g"];
+    let formatter = ["--formatter", "kafka.tools.DefaultMessageFormatter"];
+    let ran = fake.kmirror(&[&consume[..], &properties, &formatter].concat());
+    assert_eq!(ran.succeeded(), "one\ntwo\n");
+    assert_eq!(fake.kmirror(&["groups", "--list"]).succeeded(), "g\n");
+    let nothing = ["--from-beginning", "--formatter", "kafka.tools.NoOpMessageFormatter"];
+    let ran = fake.kmirror(&[&consume[..], &nothing].concat());
+    assert!(ran.stderr.contains("Processed a total of 2 messages"), "{}", ran.stderr);
+    assert_eq!(ran.succeeded(), "");
+    let refused = fake.kmirror(&[&consume[..], &["--formatter", "com.example.Mine"]].concat());
+    assert!(refused.code == 2 && refused.stderr.contains("Java class"), "{}", refused.stderr);
+    let healthy = ["topics", "--describe", "--under-replicated-partitions"];
+    assert_eq!(fake.kmirror(&healthy).succeeded(), "");
+    let overridden = fake.kmirror(&["topics", "--describe", "--topics-with-overrides"]);
+    assert_eq!(overridden.succeeded(), "");
+}
+
+#[test]
+fn what_can_be_a_topics_name_is_never_a_pattern() {
+    let fake = Fake::start("literal", &[("axb", 1), ("ayb", 1)]);
+    let gone = fake.kmirror(&["topics", "--delete", "--topic", "a.b"]);
+    assert!(gone.code == 1 && gone.stderr.contains("there is no topic a.b"), "{}", gone.stderr);
+    fake.kmirror(&["topics", "--delete", "--topic", "a.b", "--if-exists"]).succeeded();
+    assert_eq!(fake.kmirror(&["topics", "--list"]).succeeded(), "axb\nayb\n");
+    fake.kmirror(&["topics", "--delete", "--topic", "a.+"]).succeeded();
+    assert_eq!(fake.kmirror(&["topics", "--list"]).succeeded(), "");
+}
+
+#[test]
+fn a_record_for_a_topic_that_is_missing_says_what_to_do() {
+    let fake = Fake::start("missing", &[]);
+    let produce = ["produce", "--topic", "nope", "--timeout", "1s"];
+    // One record is refused when it is sent, the other when all are waited for.
+    for arguments in [&[][..], &["--batch-size", "1"]] {
+        let ran = fake.kmirror_with_input(&[&produce[..], arguments].concat(), "one\ntwo\n");
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        assert!(ran.stderr.contains("help: create it with kmirror topics"), "{}", ran.stderr);
+    }
+}
