@@ -17,18 +17,21 @@ pub(crate) enum Code {
     Verification,
     /// It ended in order, but not everything was mirrored.
     Incomplete,
+    /// No topic of the source matched what was to be mirrored.
+    Unmatched,
     /// It was ended before what was under way was finished.
     Aborted,
 }
 
 impl Code {
     /// Every code, in the order of the numbers.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Success,
         Self::Runtime,
         Self::Usage,
         Self::Verification,
         Self::Incomplete,
+        Self::Unmatched,
         Self::Aborted,
     ];
 
@@ -40,6 +43,7 @@ impl Code {
             Self::Usage => 2,
             Self::Verification => 3,
             Self::Incomplete => 4,
+            Self::Unmatched => 5,
             Self::Aborted => 130,
         }
     }
@@ -54,6 +58,7 @@ impl Code {
             Self::Incomplete => {
                 "ended in order, but not everything was mirrored: partitions or topics need a look"
             }
+            Self::Unmatched => "no topic matched, so nothing was mirrored",
             Self::Aborted => {
                 "ended by a second signal or shutdown_timeout; what was under way is repeated"
             }
@@ -66,9 +71,10 @@ impl Code {
             Self::Success => 0,
             Self::Verification => 1,
             Self::Incomplete => 2,
-            Self::Aborted => 3,
-            Self::Runtime => 4,
-            Self::Usage => 5,
+            Self::Unmatched => 3,
+            Self::Aborted => 4,
+            Self::Runtime => 5,
+            Self::Usage => 6,
         }
     }
 }

@@ -87,6 +87,12 @@ pub enum Error {
         /// Their names.
         topics: BTreeSet<Arc<str>>,
     },
+    /// Nothing was there to be mirrored until it is caught up.
+    #[error("no topic of the source matches {selection}")]
+    Unmatched {
+        /// What they had to match.
+        selection: String,
+    },
     /// A thread of the mirror ended by a bug of ours.
     #[error("{thread} panicked: {message}")]
     Panicked {
@@ -145,6 +151,7 @@ impl Error {
             | Error::Halted { .. }
             | Error::Denied { .. }
             | Error::RunTwice
+            | Error::Unmatched { .. }
             | Error::Panicked { .. } => false,
         }
     }

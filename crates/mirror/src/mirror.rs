@@ -177,6 +177,11 @@ impl Mirror {
         if let Some(topics) = denied {
             return Err(Error::Denied { topics });
         }
+        if stuck.is_some()
+            && let Some(error) = self.unmatched(&plans.borrow())
+        {
+            return Err(error);
+        }
         let is_left = stuck.as_ref().is_some_and(|stuck| !stuck.is_empty());
         let aborted =
             self.trigger.phase() == Ending::Aborting || (!unfinished.is_empty() && !is_left);
@@ -191,6 +196,12 @@ impl Mirror {
         }
         let (totals, halted) = (self.board.read().totals, self.board.halted());
         Ok(Report { totals, halted, blocked, unfinished, uncommitted: unwritten, end })
+    }
+
+    /// That no topic matches, if that is so.
+    fn unmatched(&self, plan: &Plan) -> Option<Error> {
+        let selection = || self.config.topics.to_string();
+        plan.is_unmatched.then(|| Error::Unmatched { selection: selection() })
     }
 
     /// What waits for an operator.
@@ -216,6 +227,7 @@ impl Mirror {
             at_unix_ms: clock::unix_ms(),
             uptime_seconds: clock::now().duration_since(self.built_at).as_secs_f64(),
             phase,
+            why: self.unmatched(plan).map(|error| error.to_string()),
             source: status::Cluster::of(&self.source),
             destination: status::Cluster::of(&self.destination),
             memory,

@@ -23,6 +23,8 @@ pub struct Status {
     pub uptime_seconds: f64,
     /// What it does.
     pub phase: Phase,
+    /// Why it mirrors nothing, if no topic of the source matches.
+    pub why: Option<String>,
     /// The cluster that is read.
     pub source: Cluster,
     /// The cluster that is written.
@@ -561,6 +563,7 @@ pub(crate) fn starting(source: &Client, destination: &Client) -> Status {
         at_unix_ms: clock::unix_ms(),
         uptime_seconds: 0.0,
         phase: Phase::Starting,
+        why: None,
         source: Cluster::of(source),
         destination: Cluster::of(destination),
         memory: Memory::default(),

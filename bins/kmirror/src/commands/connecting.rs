@@ -11,7 +11,7 @@ use kmirror::{Error, Mirror};
 use kmirror_client::clock;
 
 use super::takeover;
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 use crate::plan::units::show_duration;
 use crate::plan::{Flow, engine};
 use crate::watched::Watched;
@@ -95,6 +95,12 @@ pub(super) fn failed(flow: &Flow, error: Error) -> Failure {
         Error::ClusterChanged { .. } => "check the addresses, or the cluster_id you pinned",
         Error::Denied { .. } => {
             "grant Read and Describe on the topics to whom this connects as, at the source"
+        }
+        Error::Unmatched { .. } => {
+            return Failure::new(Code::Unmatched, error).with_help(
+                "kmirror topics --list shows the topics that the source grants; a pattern has to \
+                 match the whole name of one",
+            );
         }
         Error::Cluster { .. } => REACH,
         _ => "",

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
-use kmirror::policy::filter::{Pattern, Selection};
+use kmirror::policy::filter::{Pattern, Selection, from_mirror_maker};
 use kmirror_client::admin::{Admin, At};
 use kmirror_client::budget::Budget;
 use kmirror_client::config::keys::{Role, suggest};
@@ -414,7 +414,8 @@ impl Args {
     async fn topics(&self, client: &Client) -> Result<Vec<Arc<str>>, Failure> {
         let selection = match &self.include {
             Some(pattern) => {
-                Some(Selection::new(Pattern::try_new(pattern).map_err(Failure::usage)?))
+                let pattern = Pattern::try_new(&from_mirror_maker(pattern));
+                Some(Selection::new(pattern.map_err(Failure::usage)?))
             }
             None => None,
         };

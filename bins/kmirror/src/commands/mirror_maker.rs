@@ -167,6 +167,10 @@ struct Beyond {
     #[arg(long, value_name = "TIME")]
     connect_timeout: Option<String>,
 
+    /// Whether topics are created with the source's configuration; true unless given
+    #[arg(long = "copy.topic.configs", value_name = "BOOLEAN", action = ArgAction::Set)]
+    copy_topic_configs: Option<bool>,
+
     /// What a broker of the source advertises and what to dial instead; may be repeated
     #[arg(long, value_name = "ADVERTISED=REACHABLE", value_parser = parse_pair)]
     map_source_address: Vec<(String, String)>,
@@ -246,6 +250,10 @@ impl Beyond {
             if self.until_caught_up {
                 let origin = Origin::new("--until-caught-up");
                 flow.settings.set("until_caught_up", Value::Boolean(true), origin);
+            }
+            if let Some(copy) = self.copy_topic_configs {
+                let origin = Origin::new("--copy.topic.configs");
+                flow.settings.set("copy_topic_configs", Value::Boolean(copy), origin);
             }
             flow.source.address_map.clone_from(&self.map_source_address);
             flow.destination.address_map.clone_from(&self.map_destination_address);

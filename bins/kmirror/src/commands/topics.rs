@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use clap::{ArgGroup, Args as ClapArgs};
-use kmirror::policy::filter::Pattern;
+use kmirror::policy::filter::{Pattern, from_mirror_maker};
 use kmirror_client::admin::{Admin, ConfigChange, ConfigSource, NewTopic, Resource};
 use kmirror_client::cluster::{Partition, Topic, View};
 use kmirror_client::config::keys::Role;
@@ -197,7 +197,7 @@ impl Args {
         let found: Vec<_> = if is_name(name) {
             Vec::new()
         } else {
-            let pattern = Pattern::try_new(name).map_err(Failure::usage)?;
+            let pattern = Pattern::try_new(&from_mirror_maker(name)).map_err(Failure::usage)?;
             view.topics().filter(shown).filter(|topic| pattern.matches(&topic.name)).collect()
         };
         if found.is_empty() && !self.list && !self.if_exists {

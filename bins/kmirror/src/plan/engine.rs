@@ -105,8 +105,7 @@ fn build(
     destination: kmirror_client::Config,
 ) -> Result<Config, Failure> {
     let mut config = Config::new(source, destination, selection(&flow.settings)?);
-    let named = flow.settings.text("group").or_else(|| filled(&flow.source.properties, "group.id"));
-    let group: Arc<str> = named.unwrap_or(&flow.name).into();
+    let group: Arc<str> = flow.group().into();
     config.ownership = Ownership::Group(Group::new(Arc::clone(&group)));
     for entry in flow.source.properties.iter() {
         consumer(&mut config, &entry.key, entry.value.trim())
@@ -128,15 +127,22 @@ fn build(
     Ok(config)
 }
 
-fn selection(settings: &Settings) -> Result<Selection, Failure> {
+/// Which topics a flow mirrors.
+pub(crate) fn selection(settings: &Settings) -> Result<Selection, Failure> {
     let pattern = |name: &str, text: &str| {
         Pattern::try_new(text).map_err(|cause| {
             let place = settings.entry(name).map(|(_, origin)| origin.to_string());
-            Failure::usage(format!("{}: {name}: {cause}", place.unwrap_or_default()))
-                .with_help("give Java regular expressions; a whole topic name has to match")
+            Failure::usage(format!("{}: {name}: {cause}", place.unwrap_or_default())).with_help(
+                "give Java regular expressions, each as a text of its own; one has to match \
+                     the whole name of a topic",
+            )
         })
     };
-    let mut selection = Selection::new(pattern("topics", &settings.texts("topics").join(","))?);
+    let (first, others) = settings.texts("topics").split_first().unzip();
+    let mut selection = Selection::new(pattern("topics", first.map_or("", String::as_str))?);
+    for text in others.into_iter().flatten() {
+        selection = selection.with_include(pattern("topics", text)?);
+    }
     for text in settings.texts("exclude") {
         selection = selection.with_exclude(pattern("exclude", text)?);
     }
@@ -527,6 +533,18 @@ mod tests {
             let refused = build(&flow, client(), client()).unwrap_err();
             let told = format!("{refused:?}");
             assert!(told.contains("partition.assignment.strategy"), "{none:?}: {told}");
+        }
+    }
+
+    #[test]
+    fn each_text_of_a_list_is_a_pattern_of_its_own() {
+        let mut settings = Settings::default();
+        let texts = ["orders-[0-9]{1,3}", "payments"].map(str::to_owned);
+        settings.set("topics", Value::Texts(texts.to_vec()), Origin::new("test"));
+        let selection = selection(&settings).unwrap();
+        for (topic, is_selected) in [("orders-777", true), ("orders-3}", false), ("payments", true)]
+        {
+            assert_eq!(selection.selects(topic, false), is_selected, "{topic}");
         }
     }
 

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kmirror::policy::filter::from_mirror_maker;
 use kmirror_client::config::keys::{Finding, Level, Role, resolve};
 use kmirror_client::config::properties::{Origin, Properties};
 
@@ -127,9 +128,9 @@ fn settings(consumer: &Properties, flags: &Flags) -> Settings {
     let mut settings = Settings::default();
     let mut set = |name, value, flag| settings.set(name, value, Origin::new(flag));
     let text = |text: &str| Value::Text(text.to_owned());
-    set("topics", Value::Texts(vec![flags.include.clone()]), flags.include_flag);
+    set("topics", Value::Texts(vec![from_mirror_maker(&flags.include)]), flags.include_flag);
     if let Some(exclude) = &flags.exclude {
-        set("exclude", Value::Texts(vec![exclude.clone()]), "--blacklist");
+        set("exclude", Value::Texts(vec![from_mirror_maker(exclude)]), "--blacklist");
     }
     set("streams", Value::Integer(flags.streams), "--num.streams");
     let interval = Value::Duration(flags.commit_interval);
@@ -221,6 +222,15 @@ mod tests {
         let plan = plan(consumer, "bootstrap.servers=b:1", &flags());
         assert_eq!(plan.flows[0].source.place, Place::Servers("a:1".to_owned()));
         assert!(plan.findings[0].to_string().contains("is not needed"));
+    }
+
+    #[test]
+    fn a_selection_is_what_mirror_maker_makes_of_it() {
+        let (include, exclude) = (" a, b.* ".to_owned(), Some("'c,d'".to_owned()));
+        let flags = Flags { include, exclude, ..flags() };
+        let plan = plan("bootstrap.servers=a:1\ngroup.id=g\n", "bootstrap.servers=b:1", &flags);
+        assert_eq!(plan.flows[0].settings.texts("topics"), ["a|b.*"]);
+        assert_eq!(plan.flows[0].settings.texts("exclude"), ["c|d"]);
     }
 
     #[test]

@@ -41,6 +41,14 @@ pub(crate) struct Flow {
     pub(crate) settings: Settings,
 }
 
+impl Flow {
+    /// The consumer group whose offsets are the positions.
+    pub(crate) fn group(&self) -> &str {
+        let property = || filled(&self.source.properties, "group.id");
+        self.settings.text("group").or_else(property).unwrap_or(&self.name)
+    }
+}
+
 /// A cluster and how to reach it.
 #[derive(Debug, Clone)]
 pub(crate) struct Cluster {

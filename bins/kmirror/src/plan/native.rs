@@ -8,7 +8,7 @@ use kmirror_client::config::properties::{Origin, Properties};
 
 use super::document::{Document, Settings, read};
 use super::options::Value;
-use super::{Cluster, Flow, Place, Plan, ZOOKEEPER_TIMEOUT};
+use super::{Cluster, Flow, Place, Plan, ZOOKEEPER_TIMEOUT, filled};
 use crate::exit::Failure;
 use crate::http::parse_address;
 
@@ -29,7 +29,8 @@ pub(crate) fn load(path: &Path) -> Result<Plan, Failure> {
 /// Resolves a document.
 pub(crate) fn resolve_document(document: Document) -> Plan {
     let mut resolver = Resolver { document: &document, findings: document.findings.clone() };
-    let flows: Vec<Flow> = document.flows.iter().filter_map(|flow| resolver.flow(flow)).collect();
+    let flows: Vec<Flow> =
+        document.flows.iter().filter_map(|flow| resolver.flow(flow)).collect();
     resolver.check_clusters();
     if document.flows.is_empty() && resolver.findings.is_empty() {
         let origin = document.top.origin.clone().unwrap_or_else(|| Origin::new("the file"));
@@ -78,7 +79,8 @@ impl Resolver<'_> {
         });
         let mut settings = settings.clone();
         let name = name?;
-        if settings.entry("group").is_none() {
+        let names_group = |source: &Cluster| filled(&source.properties, "group.id").is_some();
+        if settings.entry("group").is_none() && !source.as_ref().is_some_and(names_group) {
             let origin = Origin::new("the flow's name");
             settings.set("group", Value::Text(format!("kmirror-{name}")), origin);
         }
@@ -173,6 +175,16 @@ mod tests {
         assert_eq!(flow.source.properties.value("client.id"), Some("w"));
         assert_eq!(flow.source.properties.value("auto.offset.reset"), Some("earliest"));
         assert!(matches!(&flow.destination.place, Place::Zookeeper { .. }));
+    }
+
+    #[test]
+    fn a_group_among_the_consumers_properties_is_the_flows() {
+        let flow = "[[flows]]\nsource = \"west\"\ndestination = \"east\"\ntopics = \"t\"\n\
+                    consumer = { \"group.id\" = \"mine\" }\n";
+        let plan = plan(&format!("{CLUSTERS}{flow}"));
+        assert_eq!(plan.findings, []);
+        assert_eq!(plan.flows[0].settings.text("group"), None);
+        assert_eq!(plan.flows[0].group(), "mine");
     }
 
     #[test]

@@ -189,7 +189,8 @@ const FLOW_OPTIONS: &[Opt] = &[
     required(
         "topics",
         Kind::Texts,
-        "Java regular expressions; a topic is mirrored when its whole name matches one.",
+        "Java regular expressions, each a text of its own; a topic is mirrored when its whole name \
+         matches one.",
     ),
     opt("exclude", Kind::Texts, "", "Topics that match one of these are left out."),
     opt("internal_topics", Kind::Boolean, "false", "Whether Kafka's own topics may be mirrored."),
@@ -298,7 +299,8 @@ const FLOW_OPTIONS: &[Opt] = &[
         "copy_topic_configs",
         Kind::Boolean,
         "true",
-        "Give created topics the source's topic configuration.",
+        "Give created topics the source's topic configuration. While it cannot be read they are not \
+         created; `false` creates them with the destination's defaults, compacted ones too.",
     ),
     opt(
         "replication_factor",

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::attempts::{Attempts, Failure};
 use crate::config::Config;
 use crate::policy::partitioning::{Counts, Mapping, Partitioning};
 use crate::status;
@@ -92,7 +93,8 @@ pub(crate) enum Readiness {
     Ready,
     /// Not yet, for this reason.
     Waiting(String),
-    /// The destination refused what it takes, for this reason; it is asked again.
+    /// What it takes was refused, or is nobody's to do here, for this reason; it is looked at
+    /// again.
     Failing(String),
     /// Not until somebody changes something.
     Refused(String),
@@ -166,8 +168,35 @@ pub(crate) struct Plan {
     pub(crate) topics: BTreeMap<Arc<str>, Arc<TopicPlan>>,
     /// Topics that were asked for by name and that the source does not grant.
     pub(crate) denied: BTreeSet<Arc<str>>,
-    /// True once both clusters were listed.
+    /// No topic matches, neither one that is granted nor another.
+    pub(crate) is_unmatched: bool,
+    /// True once both clusters were listed, and what they show is believed.
     pub(crate) complete: bool,
+}
+
+impl Plan {
+    /// Topics that are blocked now and were not before, or for another reason.
+    pub(crate) fn newly_blocked<'a>(
+        &'a self,
+        before: &Plan,
+    ) -> impl Iterator<Item = (&'a TopicPlan, &'a str)> {
+        self.topics.values().filter_map(|topic| {
+            let why = topic.blocked()?;
+            (before.blocked(&topic.source) != Some(why)).then_some((&**topic, why))
+        })
+    }
+
+    /// Topics that were blocked before and are no longer.
+    pub(crate) fn newly_free<'a>(&'a self, before: &Plan) -> impl Iterator<Item = &'a TopicPlan> {
+        let is_free = |topic: &&TopicPlan| {
+            topic.blocked().is_none() && before.blocked(&topic.source).is_some()
+        };
+        self.topics.values().map(|topic| &**topic).filter(is_free)
+    }
+
+    fn blocked(&self, topic: &str) -> Option<&str> {
+        self.topics.get(topic)?.blocked()
+    }
 }
 
 /// Something to be done at the destination.
@@ -203,8 +232,8 @@ pub(crate) struct Memory {
     pub(crate) source_traits: BTreeMap<Arc<str>, Traits>,
     /// Traits of destination topics.
     pub(crate) destination_traits: BTreeMap<Arc<str>, Traits>,
-    /// What the destination answered to the last attempt at a topic's creation or growth.
-    pub(crate) failures: BTreeMap<Arc<str>, String>,
+    /// Topics that could not be created or grown.
+    pub(crate) attempts: Attempts,
     /// Both ends are one cluster.
     pub(crate) same_cluster: bool,
     /// The id of the destination.
@@ -236,25 +265,42 @@ pub(crate) fn draw(
         if memory.same_cluster && config.naming.is_outcome(&topic.name) {
             continue; // it would be mirrored onto a longer name for ever
         }
-        let mut drawn = Drawing { config, destination, memory, brokers }.topic(topic, &mut actions);
+        let (mut drawn, action) = Drawing { config, destination, memory, brokers }.topic(topic);
         if let Some(other) = taken.get(&drawn.destination) {
             let why = format!("{} goes to the same destination topic", &**other);
             drawn.readiness = Readiness::Refused(why);
         } else {
             taken.insert(Arc::clone(&drawn.destination), Arc::clone(&topic.name));
+            actions.extend(action);
         }
         plan.topics.insert(Arc::clone(&topic.name), Arc::new(drawn));
     }
-    actions.retain(|action| {
-        let name = action.destination();
-        plan.topics.values().any(|topic| {
-            *topic.destination == **name && !matches!(topic.readiness, Readiness::Refused(_))
-        })
-    });
+    memory.keep(&plan, &actions);
     (plan, actions)
 }
 
+impl Memory {
+    /// Forgets the topics that left the plan, and the changes that nothing calls for any more.
+    fn keep(&mut self, plan: &Plan, actions: &BTreeSet<Action>) {
+        self.kept.retain(|source| plan.topics.contains_key(source));
+        self.source_traits.retain(|source, _| plan.topics.contains_key(source));
+        let destinations: BTreeSet<&str> =
+            plan.topics.values().map(|topic| &*topic.destination).collect();
+        self.destination_traits.retain(|destination, _| destinations.contains(&**destination));
+        let changed: BTreeSet<&str> =
+            actions.iter().map(|action| &**action.destination()).collect();
+        self.attempts.retain(|destination| changed.contains(destination));
+    }
+}
+
 impl Action {
+    /// How many partitions the topic has afterwards.
+    pub(crate) fn partitions(&self) -> i32 {
+        match self {
+            Action::Create { partitions, .. } | Action::Grow { partitions, .. } => *partitions,
+        }
+    }
+
     /// The destination topic it is about.
     pub(crate) fn destination(&self) -> &Arc<str> {
         match self {
@@ -271,7 +317,8 @@ struct Drawing<'a> {
 }
 
 impl Drawing<'_> {
-    fn topic(&mut self, topic: &Listed, actions: &mut BTreeSet<Action>) -> TopicPlan {
+    /// The topic's plan, and what has to be done for it.
+    fn topic(&mut self, topic: &Listed) -> (TopicPlan, Option<Action>) {
         let traits =
             |of: &BTreeMap<Arc<str>, Traits>, name: &str| of.get(name).copied().unwrap_or_default();
         let mut drawn = TopicPlan {
@@ -289,7 +336,7 @@ impl Drawing<'_> {
             Ok(name) => drawn.destination = name,
             Err(error) => {
                 drawn.readiness = Readiness::Refused(error.to_string());
-                return drawn;
+                return (drawn, None);
             }
         }
         drawn.destination_traits = traits(&self.memory.destination_traits, &drawn.destination);
@@ -299,50 +346,51 @@ impl Drawing<'_> {
             cluster_id: self.memory.destination_cluster_id.clone(),
             topic_id: there.and_then(|listed| listed.id),
         });
-        drawn.readiness = if there.is_none() {
-            self.missing(topic, &drawn, actions)
-        } else {
-            self.present(&drawn, actions)
+        let (readiness, action) = match there {
+            None => self.missing(topic, &drawn),
+            Some(_) => self.present(&drawn),
         };
-        drawn
+        drawn.readiness = readiness;
+        (drawn, action)
     }
 
     fn at_first(&self, topic: &str) -> i32 {
         self.memory.first.as_ref().and_then(|first| first.get(topic)).copied().unwrap_or(0)
     }
 
-    fn missing(
-        &self,
-        topic: &Listed,
-        drawn: &TopicPlan,
-        actions: &mut BTreeSet<Action>,
-    ) -> Readiness {
+    fn missing(&self, topic: &Listed, drawn: &TopicPlan) -> (Readiness, Option<Action>) {
         if !self.config.topic.create {
-            let why = "it is missing at the destination, and creating topics is off";
-            return Readiness::Waiting(why.to_owned());
+            let why = "it is missing at the destination, and creating topics is off: create it \
+                       there, or let it be created (create_topics = true)";
+            return (Readiness::Failing(why.to_owned()), None);
         }
         if topic.partitions == 0 {
-            return Readiness::Waiting("the source does not say how many partitions it has".into());
+            let why = "the source does not say how many partitions it has";
+            return (Readiness::Waiting(why.to_owned()), None);
         }
         let most = i16::try_from(self.brokers).unwrap_or(i16::MAX).max(1);
         let factor = self.config.topic.replication_factor;
-        actions.insert(Action::Create {
+        let action = Action::Create {
             source: Arc::clone(&topic.name),
             destination: Arc::clone(&drawn.destination),
             partitions: topic.partitions,
             replication_factor: factor.unwrap_or(topic.replication_factor.clamp(1, most)),
-        });
-        self.waiting("it is being created at the destination", &drawn.destination)
+        };
+        let readiness = match self.memory.attempts.failure(&drawn.destination) {
+            None => Readiness::Waiting("it is being created at the destination".to_owned()),
+            Some(failure) => failed("it is not created at the destination", failure),
+        };
+        (readiness, Some(action))
     }
 
-    fn present(&mut self, drawn: &TopicPlan, actions: &mut BTreeSet<Action>) -> Readiness {
+    fn present(&mut self, drawn: &TopicPlan) -> (Readiness, Option<Action>) {
         let (source, destination) = (drawn.source_partitions, drawn.destination_partitions);
         if source == 0 || destination == 0 {
-            return Readiness::Waiting("its partitions are not known yet".to_owned());
+            return (Readiness::Waiting("its partitions are not known yet".to_owned()), None);
         }
         if source == destination {
             self.memory.kept.insert(Arc::clone(&drawn.source));
-            return Readiness::Ready;
+            return (Readiness::Ready, None);
         }
         let keeps = match self.config.partitioning {
             Partitioning::Preserve => true,
@@ -350,29 +398,31 @@ impl Drawing<'_> {
             Partitioning::KeyHash => false,
         };
         if !keeps || source < destination {
-            return Readiness::Ready;
+            return (Readiness::Ready, None);
         }
         if self.config.topic.grow {
-            actions.insert(Action::Grow {
-                destination: Arc::clone(&drawn.destination),
-                partitions: source,
-            });
-            return self.waiting("partitions are being added", &drawn.destination);
+            let destination = Arc::clone(&drawn.destination);
+            let readiness = match self.memory.attempts.failure(&destination) {
+                None => Readiness::Waiting("partitions are being added".to_owned()),
+                Some(failure) => failed("partitions are not added at the destination", failure),
+            };
+            return (readiness, Some(Action::Grow { destination, partitions: source }));
         }
-        match self.config.partitioning {
-            Partitioning::Preserve => Readiness::Waiting(
-                "the destination has fewer partitions, and adding them is off".to_owned(),
+        let readiness = match self.config.partitioning {
+            Partitioning::Preserve => Readiness::Failing(
+                "the destination has fewer partitions, and adding them is off: add them there, or \
+                 let them be added (grow_partitions = true)"
+                    .to_owned(),
             ),
             Partitioning::Auto | Partitioning::KeyHash => Readiness::Ready,
-        }
+        };
+        (readiness, None)
     }
+}
 
-    fn waiting(&self, what: &str, destination: &str) -> Readiness {
-        match self.memory.failures.get(destination) {
-            Some(failure) => Readiness::Failing(format!("{what}: {failure}")),
-            None => Readiness::Waiting(what.to_owned()),
-        }
-    }
+fn failed(what: &str, Failure { why, is_final }: &Failure) -> Readiness {
+    let why = format!("{what}: {why}");
+    if *is_final { Readiness::Refused(why) } else { Readiness::Failing(why) }
 }
 
 #[cfg(test)]
@@ -478,14 +528,74 @@ mod tests {
         assert_eq!(plan.topics.keys().map(|name| &**name).collect::<Vec<_>>(), ["a"]);
     }
 
+    fn fail(memory: &mut Memory, destination: &str, failure: Failure) {
+        let now = kmirror_client::clock::now();
+        let first = std::time::Duration::from_secs(5);
+        memory.attempts.fail(&destination.into(), failure, (now, first));
+    }
+
     #[test]
-    fn a_failed_creation_is_named() {
+    fn a_failed_creation_is_named_and_stays_called_for() {
+        for is_final in [false, true] {
+            let mut memory = Memory::default();
+            let failure = Failure { why: "POLICY_VIOLATION".to_owned(), is_final };
+            fail(&mut memory, "a", failure);
+            let sides = (&listing(&[("a", 1)]), &listing(&[]));
+            let (plan, actions) = draw(&config(".*"), sides, &mut memory, 1);
+            assert_eq!(actions.len(), 1);
+            assert!(plan.topics["a"].blocked().unwrap().contains("POLICY_VIOLATION"));
+            assert_eq!(plan.topics["a"].is_refused(), is_final);
+        }
+    }
+
+    #[test]
+    fn what_only_an_operator_can_do_is_said_to_be_his() {
+        let mut config = config(".*");
+        config.topic.create = false;
+        config.topic.grow = false;
+        config.partitioning = Partitioning::Preserve;
+        let sides = (&listing(&[("a", 1), ("b", 2)]), &listing(&[("b", 1)]));
+        let (plan, actions) = draw(&config, sides, &mut Memory::default(), 1);
+        assert!(actions.is_empty());
+        assert!(plan.topics["a"].blocked().unwrap().contains("create_topics"));
+        assert!(plan.topics["b"].blocked().unwrap().contains("grow_partitions"));
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_a_topic_that_left_the_plan() {
         let mut memory = Memory::default();
-        memory.failures.insert("a".into(), "POLICY_VIOLATION".into());
-        let sides = (&listing(&[("a", 1)]), &listing(&[]));
-        let (plan, actions) = draw(&config(".*"), sides, &mut memory, 1);
-        assert_eq!(actions.len(), 1);
-        assert!(plan.topics["a"].why().unwrap().contains("POLICY_VIOLATION"));
+        let config = config(".*");
+        let (eight, none) = (listing(&[("a", 8)]), listing(&[]));
+        draw(&config, (&eight, &eight), &mut memory, 1);
+        memory.source_traits.insert("a".into(), Traits::default());
+        memory.destination_traits.insert("a".into(), Traits::default());
+        fail(&mut memory, "a", Failure::passing("no".to_owned()));
+        draw(&config, (&none, &eight), &mut memory, 1);
+        assert!(memory.kept.is_empty() && memory.attempts.failure("a").is_none());
+        assert!(memory.source_traits.is_empty() && memory.destination_traits.is_empty());
+        // The next topic of that name is another one: its number of partitions is its own.
+        let (plan, actions) = draw(&config, (&listing(&[("a", 12)]), &eight), &mut memory, 1);
+        assert!(actions.is_empty());
+        assert_eq!(plan.topics["a"].mapping(0, &config), Mapping::Keys(8));
+    }
+
+    #[test]
+    fn what_holds_a_topic_up_is_told_once_and_again_when_it_is_something_else() {
+        let config = config(".*");
+        let (missing, there) = (listing(&[]), listing(&[("a", 1)]));
+        let mut memory = Memory::default();
+        let mut before = Plan::default();
+        let mut told = Vec::new();
+        for why in ["one", "one", "two", "one"] {
+            fail(&mut memory, "a", Failure::passing(why.to_owned()));
+            let (plan, _) = draw(&config, (&there, &missing), &mut memory, 1);
+            told.push(plan.newly_blocked(&before).count());
+            assert_eq!(plan.newly_free(&before).count(), 0);
+            before = plan;
+        }
+        assert_eq!(told, [1, 0, 1, 1]);
+        let (plan, _) = draw(&config, (&there, &there), &mut memory, 1);
+        assert_eq!((plan.newly_blocked(&before).count(), plan.newly_free(&before).count()), (0, 1));
     }
 
     #[test]

@@ -1,19 +1,23 @@
 //! The loop that keeps both clusters' topics in step: looks at both, asks [`plan`](super::plan)
-//! what is missing, does it, and publishes the outcome. A look that fails is repeated; the last
-//! good plan stays in force.
+//! what they call for, publishes it, then has [`changes`](super::changes) do a bounded part of what
+//! is missing and looks again. A look that fails is repeated; the last good plan stays in force.
+//!
+//! Always true: what can flow already never waits for what is being created.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kmirror_client::admin::{Admin, ConfigEntry, ConfigSource, NewTopic, Resource};
 use kmirror_client::backoff::Backoff;
 use kmirror_client::cluster::View;
 use kmirror_client::{Client, ErrorCode, clock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::plan::{Action, Listed, Listing, Memory, Plan, Readiness, Traits, draw};
+use super::attempts::Failure;
+use super::changes::{self, Changes, Made};
+use super::configs;
+use super::plan::{Action, Listed, Listing, Memory, Plan, TopicPlan, Traits, draw};
 use crate::config::Config;
 use crate::error::{End, Error, chain};
 use crate::metrics::{Metric, Metrics};
@@ -28,8 +32,13 @@ pub(crate) struct Topics {
     /// but looked for soon.
     unseen: BTreeSet<Action>,
     soon: Backoff,
+    /// Something was tried since the last look.
+    is_changed: bool,
     traits_at: Option<Instant>,
     known: BTreeSet<Arc<str>>,
+    /// Why configurations could not be read at either end, as it was said last.
+    unread: [Option<String>; 2],
+    unmatched: Unmatched,
     absences: Absences,
     plans: watch::Sender<Arc<Plan>>,
     metrics: Arc<Metrics>,
@@ -67,8 +76,11 @@ impl Topics {
             memory,
             unseen: BTreeSet::new(),
             soon,
+            is_changed: false,
             traits_at: None,
             known: BTreeSet::new(),
+            unread: [None, None],
+            unmatched: Unmatched::default(),
             absences: Absences::default(),
             plans,
             metrics,
@@ -95,39 +107,70 @@ impl Topics {
 
     /// The time to the next look.
     fn pause(&mut self) -> Duration {
+        if std::mem::take(&mut self.is_changed) {
+            return Duration::ZERO; // what came of it is published, and the next part tried
+        }
         let interval = self.config.topic.refresh_interval;
+        if self.unmatched.is_in_doubt() {
+            return interval.min(UNMATCHED_INTERVAL);
+        }
         if self.unseen.is_empty() {
             self.soon.reset();
             return interval;
         }
         let soon = self.soon.next_delay();
         if soon >= interval {
-            self.unseen.clear(); // given up: what is missing is asked for anew
+            self.give_up(); // what is missing is asked for anew
         }
         soon.min(interval)
     }
 
-    /// One look at both ends, with what it calls for.
+    /// What was changed does not show, and has had its time.
+    fn give_up(&mut self) {
+        let times = (clock::now(), self.config.topic.refresh_interval);
+        for action in std::mem::take(&mut self.unseen) {
+            let why = "the destination says that it is done, and does not show it; it may be \
+                       deleting a topic of that name";
+            let failure = Failure::passing(why.to_owned());
+            self.memory.attempts.fail(action.destination(), failure, times);
+        }
+    }
+
+    /// One look at both ends, and a part of what it calls for.
     async fn look(&mut self) -> Result<(), (End, kmirror_client::Error)> {
         let (source, destination) = self.list().await?;
         self.read_traits(&source, &destination).await;
         let brokers = self.destination.view().brokers().count();
-        let (mut plan, mut missing) =
+        let (mut plan, missing) =
             draw(&self.config, (&source, &destination), &mut self.memory, brokers);
-        let due: Vec<Action> = missing.difference(&self.unseen).cloned().collect();
-        if !due.is_empty() {
-            for action in due {
-                self.act(action).await;
-            }
-            let (source, destination) = self.list().await?;
-            self.read_traits(&source, &destination).await;
-            (plan, missing) =
-                draw(&self.config, (&source, &destination), &mut self.memory, brokers);
-        }
         self.unseen.retain(|action| missing.contains(action));
         plan.denied = self.denied();
+        self.match_up(&mut plan);
         self.publish(plan);
+        let now = clock::now();
+        let is_due = |action: &Action| {
+            !self.unseen.contains(action) && self.memory.attempts.is_due(action.destination(), now)
+        };
+        let batch = changes::batch(missing.into_iter().filter(is_due));
+        if !batch.is_empty() {
+            self.is_changed = true;
+            self.change(batch, &destination).await;
+        }
         Ok(())
+    }
+
+    /// Judges a plan that holds nothing. One look may be wrong: it is complete once several agree.
+    fn match_up(&mut self, plan: &mut Plan) {
+        if !plan.topics.is_empty() || !plan.denied.is_empty() {
+            self.unmatched = Unmatched::default();
+            return;
+        }
+        plan.complete = self.unmatched.is_believed();
+        plan.is_unmatched = true;
+        if self.unmatched.is_to_be_said(clock::now()) {
+            let selection = self.config.topics.to_string();
+            tracing::warn!(selection, "no topic of the source matches");
+        }
     }
 
     /// Topics that match and that the source says are not granted: it tells only of those asked for
@@ -155,7 +198,8 @@ impl Topics {
     }
 
     /// Reads the configurations of topics that are new here, and of all of them now and then. What
-    /// cannot be read is taken for Kafka's default.
+    /// cannot be read is taken for Kafka's default: the destination refuses what it cannot take,
+    /// and what is refused is seen then.
     async fn read_traits(&mut self, source: &Listing, destination: &Listing) {
         let now = clock::now();
         let is_old = self.traits_at.is_none_or(|at| now.duration_since(at) >= TRAITS_AGE_MAX);
@@ -163,60 +207,87 @@ impl Topics {
             self.traits_at = Some(now);
             self.known.clear();
         }
+        self.known.retain(|topic| source.contains_key(topic));
         let selected = |listed: &&Listed| self.config.topics.selects(&listed.name, listed.internal);
         let mut sources = Vec::new();
         let mut destinations = Vec::new();
         for topic in source.values().filter(selected) {
             let Ok(name) = self.config.naming.destination(&topic.name) else { continue };
-            let pair: Arc<str> = format!("{}\0{name}", topic.name).into();
-            if !destination.contains_key(&name) || !self.known.insert(pair) {
-                continue;
+            if !destination.contains_key(&name) {
+                self.known.remove(&topic.name);
+            } else if self.known.insert(Arc::clone(&topic.name)) {
+                sources.push(Arc::clone(&topic.name));
+                destinations.push(name);
             }
-            sources.push(Arc::clone(&topic.name));
-            destinations.push(name);
         }
         if sources.is_empty() {
             return;
         }
         let (of_sources, of_destinations) = futures::future::join(
-            traits(&self.source, &sources),
-            traits(&self.destination, &destinations),
+            configs::read(&self.source, &sources),
+            configs::read(&self.destination, &destinations),
         )
         .await;
+        for (name, topic) in destinations.iter().zip(&sources) {
+            let results = [of_sources.get(topic), of_destinations.get(name)];
+            let mut errors = results.into_iter().flatten().filter_map(|read| read.as_ref().err());
+            if errors.any(kmirror_client::Error::is_retryable) {
+                self.known.remove(topic);
+            }
+        }
+        let of_sources = self.traits(End::Source, of_sources);
+        let of_destinations = self.traits(End::Destination, of_destinations);
         self.memory.source_traits.extend(of_sources);
         self.memory.destination_traits.extend(of_destinations);
     }
 
-    async fn act(&mut self, action: Action) {
-        let admin = Admin::new(self.destination.clone());
-        let name = Arc::clone(action.destination());
-        let outcome = match &action {
-            Action::Create { source, destination, partitions, replication_factor } => {
-                let mut topic = NewTopic::new(Arc::clone(destination))
-                    .with_partitions(*partitions)
-                    .with_replication_factor(*replication_factor);
-                topic.configs = self.configs_of(source).await;
-                admin.create_topics(&[topic]).await
+    /// What could be read; what could not is said once.
+    fn traits(&mut self, end: End, read: Read) -> BTreeMap<Arc<str>, Traits> {
+        let mut traits = BTreeMap::new();
+        let mut unread = None;
+        for (topic, entries) in read {
+            match entries {
+                Ok(entries) => drop(traits.insert(topic, configs::traits(&entries))),
+                Err(error) => unread = unread.or(Some((topic, chain(&error)))),
             }
-            Action::Grow { destination, partitions } => {
-                let counts = BTreeMap::from([(Arc::clone(destination), *partitions)]);
-                admin.create_partitions(&counts).await
-            }
+        }
+        let said = match end {
+            End::Source => &mut self.unread[0],
+            End::Destination => &mut self.unread[1],
         };
-        match outcome.and_then(|mut results| results.remove(&name).unwrap_or(Ok(()))) {
-            Ok(()) => {
-                self.memory.failures.remove(&name);
-                self.count(&action);
-                tracing::info!(?action, "destination topic changed");
-                self.unseen.insert(action);
+        match unread {
+            // New topics alone that can be read say nothing of the others.
+            None => {}
+            Some((_, error)) if said.as_deref() == Some(&*error) => {}
+            Some((topic, error)) => {
+                tracing::warn!(%end, %topic, error, "configurations not read: taken for defaults");
+                *said = Some(error);
             }
-            Err(error) if error.code() == Some(ErrorCode::TOPIC_ALREADY_EXISTS) => {
-                self.unseen.insert(action);
-            }
-            Err(error) => {
-                let error = chain(&error);
-                tracing::warn!(topic = %name, error, "destination topic not changed");
-                self.memory.failures.insert(name, error);
+        }
+        traits
+    }
+
+    async fn change(&mut self, batch: Vec<Action>, listed: &Listing) {
+        let changes = Changes {
+            config: &self.config,
+            source: &self.source,
+            destination: &self.destination,
+            listed,
+        };
+        for (action, outcome) in changes.make(batch).await {
+            match outcome {
+                Ok(made) => {
+                    if made == Made::Here {
+                        self.count(&action);
+                        tracing::info!(?action, "destination topic changed");
+                    }
+                    self.unseen.insert(action);
+                }
+                Err(failure) => {
+                    let first = self.config.topic.refresh_interval;
+                    let times = (clock::now(), first);
+                    self.memory.attempts.fail(action.destination(), failure, times);
+                }
             }
         }
     }
@@ -229,28 +300,9 @@ impl Topics {
         self.metrics.counter(metric, []).inc();
     }
 
-    /// The source's topic configuration, as far as it makes sense at the destination.
-    async fn configs_of(&self, source: &Arc<str>) -> BTreeMap<String, String> {
-        if !self.config.topic.copy_configs {
-            return BTreeMap::new();
-        }
-        let found = configs(&self.source, std::slice::from_ref(source)).await;
-        let Some(configs) = found.into_values().next() else {
-            tracing::warn!(topic = %source, "configuration not read: created with defaults");
-            return BTreeMap::new();
-        };
-        configs
-            .into_iter()
-            .filter(|(name, entry)| {
-                entry.source == ConfigSource::Topic && !NOT_COPIED.contains(&name.as_str())
-            })
-            .filter_map(|(name, entry)| Some((name, entry.value?)))
-            .collect()
-    }
-
     fn publish(&self, plan: Plan) {
         let count = |wanted: &str| {
-            let of = |topic: &&Arc<super::plan::TopicPlan>| topic.status().state == wanted;
+            let of = |topic: &&Arc<TopicPlan>| topic.status().state == wanted;
             i64::try_from(plan.topics.values().filter(of).count()).unwrap_or(i64::MAX)
         };
         for state in ["ready", "waiting", "refused"] {
@@ -259,14 +311,7 @@ impl Topics {
         self.plans.send_if_modified(|published| {
             let is_new = **published != plan;
             if is_new {
-                for topic in plan.denied.difference(&published.denied) {
-                    tracing::error!(%topic, "the source does not grant this topic");
-                }
-                for topic in plan.topics.values() {
-                    if let Readiness::Refused(why) = &topic.readiness {
-                        tracing::warn!(topic = %topic.source, why, "topic refused");
-                    }
-                }
+                tell(published, &plan);
                 *published = Arc::new(plan);
             }
             is_new
@@ -308,16 +353,59 @@ impl Absences {
     }
 }
 
-/// Settings that say where replicas are, or that the destination decides for itself: MirrorMaker
-/// 2's `config.properties.exclude`.
-const NOT_COPIED: [&str; 6] = [
-    "follower.replication.throttled.replicas",
-    "leader.replication.throttled.replicas",
-    "message.timestamp.difference.max.ms",
-    "message.timestamp.type",
-    "min.insync.replicas",
-    "unclean.leader.election.enable",
-];
+/// What changes for an operator from one plan to the next; what stays as it is was said before.
+fn tell(before: &Plan, now: &Plan) {
+    for topic in now.denied.difference(&before.denied) {
+        tracing::error!(%topic, "the source does not grant this topic");
+    }
+    for (topic, why) in now.newly_blocked(before) {
+        let (topic, destination) = (&topic.source, &topic.destination);
+        tracing::warn!(%topic, %destination, why, "topic not mirrored");
+    }
+    for topic in now.newly_free(before) {
+        tracing::info!(topic = %topic.source, "topic no longer held up");
+    }
+    for topic in before.topics.keys().filter(|topic| !now.topics.contains_key(*topic)) {
+        tracing::info!(%topic, "topic no longer mirrored: the source does not show it any more");
+    }
+}
+
+/// Looks in a row at which nothing matched.
+#[derive(Debug, Default)]
+struct Unmatched {
+    looks: u32,
+    say_at: Option<Instant>,
+}
+
+/// The time between looks as long as it is in doubt whether anything matches.
+const UNMATCHED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is said that nothing matches.
+const UNMATCHED_SAID: Duration = Duration::from_mins(10);
+
+impl Unmatched {
+    /// Whether the next look may see something.
+    fn is_in_doubt(&self) -> bool {
+        (1..ABSENT_LOOKS).contains(&self.looks)
+    }
+
+    /// One more look; whether there have been enough of them.
+    fn is_believed(&mut self) -> bool {
+        self.looks = self.looks.saturating_add(1);
+        self.looks >= ABSENT_LOOKS
+    }
+
+    fn is_to_be_said(&mut self, now: Instant) -> bool {
+        let is_due = self.looks >= ABSENT_LOOKS && self.say_at.is_none_or(|at| at <= now);
+        if is_due {
+            self.say_at = Some(now + UNMATCHED_SAID);
+        }
+        is_due
+    }
+}
+
+/// Configurations as they were read.
+type Read = BTreeMap<Arc<str>, Result<configs::Entries, kmirror_client::Error>>;
 
 fn listing(view: &View) -> Listing {
     let listed = |topic: &kmirror_client::cluster::Topic| Listed {
@@ -336,38 +424,6 @@ fn listing(view: &View) -> Listing {
         .map(|topic| (Arc::clone(&topic.name), listed(topic)))
         .collect()
 }
-
-/// The configurations that could be read.
-async fn configs(client: &Client, topics: &[Arc<str>]) -> BTreeMap<Arc<str>, Entries> {
-    let resources: Vec<Resource> = topics.iter().cloned().map(Resource::Topic).collect();
-    let found = match Admin::new(client.clone()).describe_configs(&resources).await {
-        Ok(found) => found,
-        Err(error) => {
-            tracing::warn!(error = chain(&error), "topic configurations not read");
-            return BTreeMap::new();
-        }
-    };
-    let topic = |(resource, entries)| match (resource, entries) {
-        (Resource::Topic(topic), Ok(entries)) => Some((topic, entries)),
-        (Resource::Topic(_) | Resource::Broker(_), _) => None,
-    };
-    found.into_iter().filter_map(topic).collect()
-}
-
-async fn traits(client: &Client, topics: &[Arc<str>]) -> BTreeMap<Arc<str>, Traits> {
-    let traits = |(topic, entries): (Arc<str>, Entries)| {
-        let value = |name: &str| entries.get(name).and_then(|entry| entry.value.as_deref());
-        let traits = Traits {
-            compacted: value("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
-            log_append_time: value("message.timestamp.type") == Some("LogAppendTime"),
-            batch_bytes_max: value("max.message.bytes").and_then(|bytes| bytes.parse().ok()),
-        };
-        (topic, traits)
-    };
-    configs(client, topics).await.into_iter().map(traits).collect()
-}
-
-type Entries = BTreeMap<String, ConfigEntry>;
 
 #[cfg(test)]
 mod tests {
@@ -394,5 +450,19 @@ mod tests {
         let seen = [look(&full), look(&empty), look(&empty), look(&full), look(&empty)];
         assert_eq!(seen, [1, 1, 1, 1, 1]);
         assert_eq!([look(&empty), look(&empty), look(&full)], [1, 0, 1]);
+    }
+
+    #[test]
+    fn that_nothing_matches_is_believed_after_several_looks_and_said_now_and_then() {
+        let mut unmatched = Unmatched::default();
+        let start = clock::now();
+        let mut believed = Vec::new();
+        let mut said = 0;
+        for minute in 0..60 {
+            believed.push(unmatched.is_believed());
+            said += u32::from(unmatched.is_to_be_said(start + Duration::from_mins(minute)));
+        }
+        assert_eq!(believed[..4], [false, false, true, true]);
+        assert_eq!(said, 6);
     }
 }

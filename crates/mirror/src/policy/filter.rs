@@ -1,8 +1,9 @@
-//! Which source topics are mirrored. A pattern means what it means to `kafka.tools.MirrorMaker`: it
-//! is trimmed, commas become alternatives, spaces and surrounding quotes vanish, and the whole
-//! topic name has to match a *Java* regular expression. Matching never runs away: patterns the
-//! linear-time engine takes are matched by it, the others by a backtracking one with a bound on its
-//! steps.
+//! Which source topics are mirrored. A pattern is a *Java* regular expression that the whole topic
+//! name has to match. Matching never runs away: patterns the linear-time engine takes are matched
+//! by it, the others by a backtracking one with a bound on its steps.
+//!
+//! What Java refuses is refused, and so is what can match no topic by mistake: a comma or a space
+//! that was meant to separate names. [`from_mirror_maker`] reads those.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,7 +19,7 @@ pub const PATTERN_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Nothing is left of the pattern after trimming.
+    /// There is nothing in the pattern.
     #[error("the topic pattern is empty")]
     Empty,
     /// Longer than [`PATTERN_BYTES_MAX`].
@@ -30,10 +31,21 @@ pub enum Error {
     /// Neither engine understands it.
     #[error("the topic pattern {pattern:?} is not a regular expression: {reason}")]
     Invalid {
-        /// The pattern after MirrorMaker's normalisation.
+        /// The pattern.
         pattern: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// It holds what is in no topic's name.
+    #[error(
+        "the topic pattern {pattern:?} matches no topic, since no name has {found:?} in it; give \
+         several patterns as a list of texts, or put | between them"
+    )]
+    Separated {
+        /// The pattern.
+        pattern: String,
+        /// The comma or space.
+        found: char,
     },
 }
 
@@ -51,28 +63,28 @@ enum Engine {
 }
 
 impl Pattern {
-    /// Reads a pattern as MirrorMaker's `--include` does (Kafka class `TopicFilter`): trim, `,` to
-    /// `|`, no spaces, no surrounding quotes; Java syntax; the whole name must match.
+    /// Reads a pattern in Java's syntax, which the whole name must match.
     ///
     /// # Errors
-    /// [`Error`] when it is empty, too long, or not a regular expression.
-    pub fn try_new(raw: &str) -> Result<Pattern, Error> {
-        if raw.len() > PATTERN_BYTES_MAX {
-            return Err(Error::TooLong { bytes: raw.len() });
+    /// [`Error`] when it is empty, too long, not a regular expression, or holds a comma or a space
+    /// that no name can match.
+    pub fn try_new(text: &str) -> Result<Pattern, Error> {
+        if text.len() > PATTERN_BYTES_MAX {
+            return Err(Error::TooLong { bytes: text.len() });
         }
-        let text = normalise(raw);
         if text.is_empty() {
             return Err(Error::Empty);
         }
-        let anchored = format!("^(?:{})$", from_java(&text));
-        let engine = if has_possessive_quantifier(&text) {
+        check(text)?;
+        let anchored = format!("^(?:{})$", from_java(text));
+        let engine = if has_possessive_quantifier(text) {
             None // the linear engine reads `a*+` as `(a*)+`, which is something else
         } else {
             regex::Regex::new(&anchored).ok().map(Engine::Linear)
         };
         let engine = match engine {
             Some(engine) => engine,
-            None => backtracking(&text, &anchored)?,
+            None => backtracking(text, &anchored)?,
         };
         Ok(Pattern { text: text.into(), engine })
     }
@@ -89,7 +101,12 @@ impl Pattern {
         }
     }
 
-    /// The pattern after normalisation.
+    /// The pattern in the syntax of the engines here.
+    pub(super) fn translated(&self) -> String {
+        from_java(&self.text)
+    }
+
+    /// The pattern as it was given.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -111,8 +128,8 @@ impl fmt::Display for Pattern {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Selection {
-    /// A topic must match this.
-    pub include: Pattern,
+    /// A topic must match one of these.
+    pub include: Vec<Pattern>,
     /// A topic must match none of these.
     pub exclude: Vec<Pattern>,
     /// Whether topics that Kafka calls internal (`__consumer_offsets` and its kin) may be mirrored.
@@ -123,7 +140,14 @@ pub struct Selection {
 impl Selection {
     /// Every topic that matches `include` and is not internal.
     pub fn new(include: Pattern) -> Selection {
-        Selection { include, exclude: Vec::new(), internal: false }
+        Selection { include: vec![include], exclude: Vec::new(), internal: false }
+    }
+
+    /// Also selects what matches `include`.
+    #[must_use]
+    pub fn with_include(mut self, include: Pattern) -> Selection {
+        self.include.push(include);
+        self
     }
 
     /// Also leaves out what matches `exclude`.
@@ -136,15 +160,28 @@ impl Selection {
     /// The only topics it can select, where `include` spells out their names; `None` where it is a
     /// pattern.
     pub(crate) fn names(&self) -> Option<BTreeSet<Arc<str>>> {
-        self.include.text.split('|').map(literal).collect()
+        self.include.iter().flat_map(|pattern| pattern.text.split('|')).map(literal).collect()
     }
 
     /// Whether a topic is mirrored; `internal` is what the broker's metadata says about it.
     pub fn selects(&self, topic: &str, internal: bool) -> bool {
         let internal = internal || INTERNAL.contains(&topic);
         (self.internal || !internal)
-            && self.include.matches(topic)
+            && self.include.iter().any(|include| include.matches(topic))
             && !self.exclude.iter().any(|exclude| exclude.matches(topic))
+    }
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |patterns: &[Pattern]| {
+            patterns.iter().map(Pattern::as_str).collect::<Vec<_>>().join(", ")
+        };
+        formatter.write_str(&list(&self.include))?;
+        if !self.exclude.is_empty() {
+            write!(formatter, " without {}", list(&self.exclude))?;
+        }
+        Ok(())
     }
 }
 
@@ -162,7 +199,9 @@ fn literal(alternative: &str) -> Option<Arc<str>> {
 const INTERNAL: [&str; 4] =
     ["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"];
 
-fn normalise(raw: &str) -> String {
+/// The pattern that `kafka.tools.MirrorMaker` makes of the text of its `--include` (Kafka class
+/// `TopicFilter`): trimmed, `,` to `|`, without spaces and surrounding quotes.
+pub fn from_mirror_maker(raw: &str) -> String {
     let text: String =
         raw.trim().chars().filter(|c| *c != ' ').map(|c| if c == ',' { '|' } else { c }).collect();
     text.trim_matches(|c| c == '"' || c == '\'').to_owned()
@@ -174,6 +213,60 @@ fn backtracking(text: &str, anchored: &str) -> Result<Engine, Error> {
         .build()
         .map(|regex| Engine::Backtracking(Arc::new(regex)))
         .map_err(|error| Error::Invalid { pattern: text.to_owned(), reason: error.to_string() })
+}
+
+/// Refuses what Java refuses and the engines here take for ordinary text: a brace that does not
+/// begin a repetition. Refuses what separates names for people, and matches none.
+fn check(text: &str) -> Result<(), Error> {
+    let invalid =
+        |reason: &str| Error::Invalid { pattern: text.to_owned(), reason: reason.to_owned() };
+    let mut in_class = false;
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        let mut length = character.len_utf8();
+        match character {
+            '\\' => length = escape_length(rest),
+            '[' => in_class = true,
+            ']' => in_class = false,
+            _ if in_class => {}
+            '{' => length = repetition_length(rest).map_err(invalid)?,
+            ',' | ' ' => {
+                return Err(Error::Separated { pattern: text.to_owned(), found: character });
+            }
+            _ => {}
+        }
+        rest = &rest[length..];
+    }
+    Ok(())
+}
+
+/// The length of the escape that `text` begins with, with its braces or up to the end of its quote.
+fn escape_length(text: &str) -> usize {
+    if let Some(quoted) = text.strip_prefix("\\Q") {
+        return quoted.find("\\E").map_or(text.len(), |end| end + 4);
+    }
+    let escaped = text[1..].chars().next().map_or(0, char::len_utf8);
+    let length = 1 + escaped;
+    if text[length..].starts_with('{') && matches!(&text[1..length], "p" | "P" | "x" | "N") {
+        return text.find('}').map_or(length, |end| end + 1);
+    }
+    length
+}
+
+/// The length of the `{n}`, `{n,}` or `{n,m}` that `text` begins with, or what Java says of it.
+fn repetition_length(text: &str) -> Result<usize, &'static str> {
+    let is_digit = |letter: char| letter.is_ascii_digit();
+    let digits = |text: &str| text.find(|letter| !is_digit(letter)).unwrap_or(text.len());
+    let first = digits(&text[1..]);
+    if first == 0 {
+        return Err("illegal repetition");
+    }
+    let mut length = 1 + first;
+    if text[length..].starts_with(',') {
+        length += 1;
+        length += digits(&text[length..]);
+    }
+    if text[length..].starts_with('}') { Ok(length + 1) } else { Err("unclosed counted closure") }
 }
 
 /// `*+`, `++`, `?+` or `}+` outside a class and not escaped: Java takes the `+` as "never give
@@ -254,13 +347,13 @@ const POSIX: [(&str, &str); 13] = [
 mod tests {
     use super::*;
 
-    fn pattern(raw: &str) -> Pattern {
-        Pattern::try_new(raw).unwrap_or_else(|error| panic!("{raw:?}: {error}"))
+    fn pattern(text: &str) -> Pattern {
+        Pattern::try_new(text).unwrap_or_else(|error| panic!("{text:?}: {error}"))
     }
 
     #[test]
     fn a_list_of_names_matches_each_name_and_nothing_longer() {
-        let pattern = pattern(" orders, payments ,audit ");
+        let pattern = pattern(&from_mirror_maker(" orders, payments ,audit "));
         assert_eq!(pattern.as_str(), "orders|payments|audit");
         for topic in ["orders", "payments", "audit"] {
             assert!(pattern.matches(topic), "{topic}");
@@ -272,20 +365,48 @@ mod tests {
 
     #[test]
     fn quotes_around_the_pattern_vanish() {
-        assert!(pattern("\"test.*\"").matches("test-topic"));
-        assert!(pattern("'test.*'").matches("testing"));
+        assert_eq!(from_mirror_maker("\"test.*\""), "test.*");
+        assert_eq!(from_mirror_maker("'test.*'"), "test.*");
     }
 
     #[test]
-    fn a_comma_in_a_repetition_is_an_alternative_as_in_mirror_maker() {
-        // `a{1,3}` becomes `a{1|3}`, which neither Java nor we take for a repetition.
-        assert!(Pattern::try_new("a{1,3}").map_or(true, |pattern| !pattern.matches("aa")));
+    fn a_comma_in_a_repetition_is_an_alternative_to_mirror_maker_which_java_refuses() {
+        let text = from_mirror_maker("a{1,3}");
+        assert_eq!(text, "a{1|3}");
+        let error = Pattern::try_new(&text).unwrap_err();
+        assert!(error.to_string().contains("unclosed counted closure"), "{error}");
+    }
+
+    #[test]
+    fn a_repetition_with_two_bounds_is_one() {
+        let pattern = pattern("orders-[0-9]{1,3}");
+        for (topic, matches) in [("orders-7", true), ("orders-777", true), ("orders-7777", false)] {
+            assert_eq!(pattern.matches(topic), matches, "{topic}");
+        }
+        for text in ["a{2}", "a{2,}", r"\{2", r"\Qa{b\E", "[{]", r"\p{Lower}{2}", r"\x{41}"] {
+            Pattern::try_new(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        }
+        for text in ["a{", "a{,3}", "a{x}", "a{1;2}", "a{1", "{"] {
+            let error = Pattern::try_new(text).unwrap_err();
+            assert!(matches!(error, Error::Invalid { .. }), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_was_meant_to_separate_names_is_not_taken_for_a_part_of_one() {
+        for text in ["orders,payments", "orders, payments", " orders", "a b"] {
+            let error = Pattern::try_new(text).unwrap_err();
+            assert!(matches!(error, Error::Separated { .. }), "{text}: {error}");
+        }
+        let both = Selection::new(pattern("orders")).with_include(pattern("payments"));
+        assert!(both.selects("orders", false) && both.selects("payments", false));
+        assert_eq!(both.with_exclude(pattern("p.*")).to_string(), "orders, payments without p.*");
     }
 
     #[test]
     fn a_lone_star_is_refused() {
         assert!(matches!(Pattern::try_new("*"), Err(Error::Invalid { .. })));
-        assert_eq!(Pattern::try_new("  ").unwrap_err(), Error::Empty);
+        assert_eq!(Pattern::try_new(&from_mirror_maker("  ")).unwrap_err(), Error::Empty);
     }
 
     #[test]
@@ -340,7 +461,8 @@ mod tests {
     #[test]
     fn names_that_are_spelled_out_are_told_from_patterns() {
         let names = |pattern: &str| {
-            let names = Selection::new(Pattern::try_new(pattern).unwrap()).names()?;
+            let pattern = Pattern::try_new(&from_mirror_maker(pattern)).unwrap();
+            let names = Selection::new(pattern).names()?;
             Some(names.iter().map(|name| name.to_string()).collect::<Vec<_>>())
         };
         assert_eq!(names("orders, pay-ments").unwrap(), ["orders", "pay-ments"]);

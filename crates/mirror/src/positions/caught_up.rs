@@ -28,8 +28,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// The time between two questions to the source.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many looks at the topics what is held up is waited for once nothing else is left to do. Each
-/// look tries again what failed, so that is as many tries.
+/// How many looks at the topics what is held up is waited for once nothing else is left to do. What
+/// failed is tried again several times in that.
 const LOOKS_MAX: u32 = 20;
 
 /// How long the group's other members are waited for once nothing is left to do here and nothing
