@@ -1,6 +1,7 @@
 //! What the command line and the files come to: flows between clusters, with every name replaced by
 //! what it stands for. Both front ends, MirrorMaker's flags and kmirror's own file, end here.
 
+pub(crate) mod circles;
 pub(crate) mod document;
 pub(crate) mod engine;
 pub(crate) mod files;

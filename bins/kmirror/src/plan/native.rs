@@ -6,6 +6,7 @@ use std::path::Path;
 use kmirror_client::config::keys::{Finding, Level, Role, resolve, suggest};
 use kmirror_client::config::properties::{Origin, Properties};
 
+use super::circles;
 use super::document::{Document, Settings, read};
 use super::options::Value;
 use super::{Cluster, Flow, Place, Plan, ZOOKEEPER_TIMEOUT, filled};
@@ -29,7 +30,7 @@ pub(crate) fn load(path: &Path) -> Result<Plan, Failure> {
 /// Resolves a document.
 pub(crate) fn resolve_document(document: Document) -> Plan {
     let mut resolver = Resolver { document: &document, findings: document.findings.clone() };
-    let flows: Vec<Flow> =
+    let mut flows: Vec<Flow> =
         document.flows.iter().filter_map(|flow| resolver.flow(flow)).collect();
     resolver.check_clusters();
     if document.flows.is_empty() && resolver.findings.is_empty() {
@@ -48,6 +49,7 @@ pub(crate) fn resolve_document(document: Document) -> Plan {
             resolver.report(origin, "name", &text);
         }
     }
+    resolver.findings.append(&mut circles::check(&mut flows));
     let findings = resolver.findings;
     Plan { http: document.top.text("http").map(str::to_owned), flows, findings }
 }

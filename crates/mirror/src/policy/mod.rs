@@ -5,5 +5,6 @@
 
 pub mod filter;
 pub mod naming;
+pub mod overlap;
 pub mod partitioning;
 pub mod trouble;
