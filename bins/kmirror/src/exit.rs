@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use kmirror_client::error::Chain;
+
 /// What the process ends with. The table in `--help` is made from [`Code::ALL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
@@ -193,18 +195,8 @@ struct Within {
 
 /// `a: b: c`, from the error itself to its last cause.
 pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    // A chain is as deep as our modules are; the bound is for errors that contain themselves.
-    for _ in 0..CAUSES_MAX {
-        let Some(error) = cause else { break };
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
+    Chain(error).to_string()
 }
-
-const CAUSES_MAX: usize = 20;
 
 /// Help and versions go to standard output and succeed; everything else is a wrong usage.
 pub(crate) fn usage(refused: &clap::Error) -> ExitCode {

@@ -54,7 +54,7 @@ pub(crate) async fn serve(address: SocketAddr, flows: Shared) -> Result<Task<()>
     let server = axum::serve(bounded, router(flows));
     Ok(task::spawn("http", async move {
         if let Err(error) = server.await {
-            tracing::error!(%error, "http ended");
+            tracing::error!(error = crate::exit::chain(&error), "http ended");
         }
     }))
 }

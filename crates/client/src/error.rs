@@ -60,7 +60,7 @@ impl std::fmt::Display for Subject {
 /// assert_eq!(Chain(&error).to_string(), "invalid digit found in string");
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Chain<'a>(pub &'a (dyn std::error::Error + 'static));
+pub struct Chain<'a>(pub &'a dyn std::error::Error);
 
 /// The most causes that are shown: for errors that contain themselves.
 const CAUSES_MAX: usize = 20;

@@ -100,7 +100,7 @@ impl Connection {
                 Ok(Next::Go) => {}
                 Ok(Next::Close) => break,
                 Err(error) => {
-                    tracing::debug!(broker = self.broker, connection = self.id, %error, "closing");
+                    tracing::debug!(broker = self.broker, connection = self.id, ?error, "closing");
                     break;
                 }
             }

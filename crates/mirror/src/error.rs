@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kmirror_client::TopicPartition;
+use kmirror_client::error::Chain;
 
 /// Which of the two clusters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -293,14 +294,7 @@ impl Halt {
 
 /// An error with its causes, in words: for what is shown where no error can be carried.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        words.push_str(": ");
-        words.push_str(&next.to_string());
-        cause = next.source();
-    }
-    words
+    Chain(error).to_string()
 }
 
 fn place(first: i64, last: i64) -> String {

@@ -75,6 +75,10 @@ impl Check<'_> {
                     self.found(number, format!("`{name}`: {message}"));
                 }
             }
+            if loses_causes(line) {
+                let message = "an error is logged as `error = %Chain(&error)`, with its causes";
+                self.found(number, message.to_owned());
+            }
         }
     }
 
@@ -111,6 +115,12 @@ fn refused(name: &str) -> Option<&'static str> {
         return Some("the two ends are `source` and `destination`");
     }
     None
+}
+
+/// Whether a log line shows an error by its own text alone, which does not say why.
+fn loses_causes(line: &str) -> bool {
+    let mut values = line.split("error = %").skip(1);
+    line.contains("%error") || values.any(|value| !value.starts_with("Chain("))
 }
 
 /// A row of a table, or an address, in a comment.
@@ -188,6 +198,16 @@ mod tests {
         assert_eq!(code("let (a, b) = unbounded_channel();"), 1);
         assert_eq!(code("let field = \"upstreamOffset\"; // MirrorMaker's name"), 0);
         assert_eq!(code("let dstr = 1;"), 0);
+    }
+
+    #[test]
+    fn an_error_is_logged_with_its_causes() {
+        let code = |line: &str| messages("a.rs", &format!("//! x\n{line}\n")).len();
+        assert_eq!(code("tracing::debug!(%error, \"not reached\");"), 1);
+        assert_eq!(code("tracing::debug!(broker, error = %error, \"not reached\");"), 1);
+        assert_eq!(code("tracing::debug!(error = %halt, \"not reached\");"), 1);
+        assert_eq!(code("tracing::debug!(error = %Chain(&error), \"not reached\");"), 0);
+        assert_eq!(code("let text = \"by %error\";"), 0);
     }
 
     #[test]

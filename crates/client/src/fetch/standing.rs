@@ -114,17 +114,17 @@ impl State {
         &mut self,
         now: Instant,
         broker: BrokerId,
-        cause: &dyn fmt::Display,
+        why: &dyn fmt::Display,
     ) -> bool {
         let standing = self.links.get_mut(&broker).and_then(|link| link.standing.as_mut());
         let time = standing.and_then(|standing| standing.say(now));
         let broker = broker.0;
         match time {
             Some(time) => tracing::warn!(
-                broker, seconds = time.as_secs(), error = %cause,
+                broker, seconds = time.as_secs(), why = %why,
                 "broker cannot be fetched from, its partitions stand still"
             ),
-            None => tracing::debug!(broker, error = %cause, "fetch lost"),
+            None => tracing::debug!(broker, why = %why, "fetch lost"),
         }
         time.is_some()
     }

@@ -301,7 +301,7 @@ async fn look_up(client: &Client, topics: BTreeSet<Arc<str>>) -> Counts {
         match timeout(LOOK_UP_TIMEOUT, client.refresh(view.generation)).await {
             Ok(Ok(newer)) => view = newer,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "assigning partitions by old metadata");
+                tracing::warn!(error = %Chain(&error), "assigning partitions by old metadata");
                 break;
             }
             Err(_) => break,

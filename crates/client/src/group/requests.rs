@@ -133,7 +133,9 @@ fn joined(body: JoinGroupResponse, version: i16) -> Joined {
             let instance_id = member.group_instance_id.map(|id| Arc::from(id.as_str()));
             // A member that writes nonsense gets nothing, and does not keep the others from theirs.
             let subscription = Subscription::decode(&member.metadata).unwrap_or_else(|error| {
-            tracing::warn!(member_id = %id, %error, "unreadable subscription of a group member");
+            tracing::warn!(
+                member_id = %id, error = %Chain(&error), "unreadable subscription of a group member"
+            );
             Subscription::default()
         });
             (id, instance_id, subscription)

@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::error::chain;
+
 /// The most steps the backtracking engine may take for one topic name before the name is refused.
 pub const BACKTRACK_STEPS_MAX: usize = 100_000;
 
@@ -95,7 +97,8 @@ impl Pattern {
         match &self.engine {
             Engine::Linear(regex) => regex.is_match(topic),
             Engine::Backtracking(regex) => regex.is_match(topic).unwrap_or_else(|error| {
-                tracing::warn!(pattern = %self.text, topic, %error, "topic pattern gave up");
+                let error = chain(&error);
+                tracing::warn!(pattern = %self.text, topic, error, "topic pattern gave up");
                 false
             }),
         }

@@ -15,7 +15,7 @@ use kmirror_client::fetch::Position;
 use super::Stream;
 use super::owned::Phase;
 use crate::control::plan::Destination;
-use crate::error::{Error, Halt};
+use crate::error::{Error, Halt, chain};
 use crate::metrics::Metric;
 use crate::policy::trouble::Lost;
 use crate::status::State;
@@ -37,7 +37,7 @@ impl Stream {
     ) {
         let next_offset = from.next_offset;
         tracing::error!(
-            target: "kmirror::ledger", %partition, next_offset, error = %lost, "went on"
+            target: "kmirror::ledger", %partition, next_offset, error = chain(&lost), "went on"
         );
         if let Halt::Lost { from: first, before } = lost {
             self.count_lost(partition, first..before);
@@ -94,7 +94,7 @@ impl Stream {
         if !gone.is_empty() {
             let (first, last) = (gone.start, gone.end - 1);
             tracing::error!(
-                target: "kmirror::ledger", %partition, first, last, error = %lost, "lost"
+                target: "kmirror::ledger", %partition, first, last, error = chain(&lost), "lost"
             );
             self.count_lost(partition, gone);
         }
@@ -135,7 +135,8 @@ impl Stream {
         if is_other {
             owned.kept = None;
             tracing::error!(
-                target: "kmirror::ledger", %partition, next_offset, error = %replaced, "went on"
+                target: "kmirror::ledger", %partition, next_offset, error = chain(&replaced),
+                "went on"
             );
         }
         Ok(true)

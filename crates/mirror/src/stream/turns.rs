@@ -10,7 +10,7 @@ use kmirror_client::fetch::{Position, Trouble};
 
 use super::owned::Phase;
 use super::{Job, RETRY, Stream};
-use crate::error::{Error, Halt};
+use crate::error::{Error, Halt, chain};
 use crate::flow::{Generation, Life, Produced, Skipped};
 use crate::metrics::Metric;
 use crate::policy::trouble::Reach;
@@ -122,7 +122,7 @@ impl Stream {
                     Trouble::Unauthorized => owned.cell().deny(trouble.to_string()),
                     _ => owned.cell().set_state(State::Retrying, Some(trouble.to_string())),
                 }
-                tracing::warn!(%partition, error = %trouble, "source partition in trouble");
+                tracing::warn!(%partition, error = chain(trouble), "source partition in trouble");
                 let (partition, generation) = (partition.clone(), owned.life.generation);
                 self.jobs.push(Box::pin(async move {
                     clock::sleep(RETRY).await;
@@ -138,7 +138,7 @@ impl Stream {
     pub(super) fn halt(&mut self, partition: &TopicPartition, halt: Halt) -> Result<(), Error> {
         self.fetch.end(partition);
         self.board.error(halt.kind());
-        tracing::error!(%partition, error = %halt, "partition halted");
+        tracing::error!(%partition, error = chain(&halt), "partition halted");
         if let Some(owned) = self.owned.get_mut(partition) {
             owned.halt(&halt);
         }
