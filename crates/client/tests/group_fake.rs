@@ -344,6 +344,25 @@ async fn a_commit_waits_out_what_passes_and_gives_up_when_its_time_is_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_commit_that_a_rebalance_refuses_is_repeated_in_the_new_generation() {
+    let cluster = cluster(Release::V3_9).await;
+    let (mut membership, mut committer) = join(&cluster, config()).await;
+    let (_, added) = assigned(&mut membership).await;
+    let before = cluster.group(GROUP).unwrap().generation;
+    let refusal = Action::Error(ResponseError::RebalanceInProgress);
+    let _rule = cluster.intercept(ApiKey::OffsetCommit, move |context| {
+        let request: OffsetCommitRequest = context.decode().unwrap();
+        let is_old = request.generation_id_or_member_epoch == before;
+        if is_old { refusal.clone() } else { Action::Continue }
+    });
+    cluster.rebalance_group(GROUP);
+    let report = committer.commit(&at(&added, 5)).await.unwrap();
+    assert!(report.is_complete(), "{report:?}");
+    assert_eq!(cluster.committed_offset(GROUP, "t", 0), Some(5));
+    assert_eq!(assigned(&mut membership).await.1, parts([]), "it kept everything");
+}
+
+#[tokio::test(start_paused = true)]
 async fn refusals_that_stay_are_told_once_and_end_it() {
     let cluster = cluster(Release::V3_9).await;
     let refusal = Action::Error(ResponseError::InvalidSessionTimeout);
