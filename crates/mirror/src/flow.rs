@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use kmirror_client::TopicPartition;
 use kmirror_client::batch::Outgoing;
@@ -231,6 +232,19 @@ pub(crate) struct Origin {
     pub(crate) lease: Option<Arc<Lease>>,
 }
 
+/// A destination partition without progress.
+#[derive(Debug, Clone)]
+pub(crate) struct Stall {
+    /// Which.
+    pub(crate) destination: TopicPartition,
+    /// A word for the reason, for counting.
+    pub(crate) kind: String,
+    /// Why, in words.
+    pub(crate) why: String,
+    /// For how long.
+    pub(crate) waited: Duration,
+}
+
 /// What became of a parcel: the news the produce stage has for the stream.
 #[derive(Debug)]
 pub(crate) enum Produced {
@@ -248,6 +262,13 @@ pub(crate) enum Produced {
         life: Arc<Life>,
         /// Why.
         why: String,
+    },
+    /// Nothing of its lane has been acknowledged for seconds.
+    Stalled {
+        /// Whose.
+        life: Arc<Life>,
+        /// Where to, why, and for how long.
+        stall: Stall,
     },
     /// The destination will never take it.
     Halted {

@@ -398,7 +398,7 @@ pub struct Board {
 #[derive(Debug, Default)]
 struct Inner {
     cells: BTreeMap<TopicPartition, Arc<Cell>>,
-    errors: BTreeMap<&'static str, u64>,
+    errors: BTreeMap<String, u64>,
     skipped: u64,
 }
 
@@ -462,8 +462,14 @@ impl Board {
     }
 
     /// Counts an error.
-    pub(crate) fn error(&self, kind: &'static str) {
-        *self.inner().errors.entry(kind).or_default() += 1;
+    pub(crate) fn error(&self, kind: &str) {
+        *self.inner().errors.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    /// Counts an error of the destination.
+    pub(crate) fn produce_error(&self, kind: &str) {
+        self.metrics.counter(Metric::ProduceErrors, [kind]).inc();
+        self.error(kind);
     }
 
     /// Counts records left out.
@@ -513,8 +519,7 @@ impl Board {
             skipped_records: inner.skipped,
             ..Totals::default()
         };
-        let errors =
-            inner.errors.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
+        let errors = inner.errors.clone();
         drop(inner);
         for partition in &partitions {
             totals.lag_records += partition.lag_records;

@@ -2,11 +2,12 @@
 
 mod common;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::{Pair, Running, until};
+use common::{Pair, Running, all_arrive, until};
 use kmirror::Config;
 use kmirror::config::{Group, Ownership};
 use kmirror_fake::{Action, ApiKey, ResponseError};
@@ -178,4 +179,68 @@ async fn a_member_that_is_expelled_and_comes_back_repeats_nothing() {
     pair.arrives("orders").await;
     assert!(running.stop().await.is_clean());
     pair.arrives("orders").await;
+}
+
+/// Kills every request to the source's coordinator that `client` sends.
+fn without_coordinator(pair: &Pair, client: &'static str) -> Vec<kmirror_fake::Intercept> {
+    let apis =
+        [ApiKey::FindCoordinator, ApiKey::Heartbeat, ApiKey::JoinGroup, ApiKey::OffsetCommit];
+    let cut = |api| {
+        pair.source.intercept(api, move |request| match request.client_id {
+            Some(id) if id == client => Action::Disconnect,
+            _ => Action::Continue,
+        })
+    };
+    apis.into_iter().map(cut).collect()
+}
+
+#[tokio::test]
+async fn who_lost_a_partition_writes_no_more_of_it_than_what_was_on_the_wire() {
+    let pair = Pair::start(1).await;
+    pair.topic("orders", 1);
+    pair.destination.create_topic("orders", 1);
+    let config = |client: &'static str| {
+        let mut config = grouped(&pair);
+        let Ownership::Group(group) = &mut config.ownership else { unreachable!() };
+        group.session_timeout_dynamic = Duration::from_millis(1_500);
+        config.source = config.source.with_client_id(client);
+        config.destination = config.destination.with_client_id(client);
+        // Each record is a batch, and one is written after the other.
+        config.produce.small_batch_bytes = 0;
+        config
+    };
+    let first = Running::start(config("first")).await;
+    pair.fill("orders", 1, 1);
+    pair.arrives("orders").await;
+    let slow = pair.destination.intercept(ApiKey::Produce, |request| match request.client_id {
+        Some("first") => Action::Delay(Duration::from_millis(200)),
+        _ => Action::Continue,
+    });
+    pair.fill("orders", 100, 1);
+    let cut = without_coordinator(&pair, "first");
+    until("it knows that it lost it", || async {
+        let why = first.status().partitions.first().and_then(|partition| partition.why.clone());
+        why.is_some_and(|why| why.contains("lost"))
+    })
+    .await;
+    let second = Running::start(config("second")).await;
+    let records = || pair.destination.records("orders", 0);
+    let last = pair.source.records("orders", 0).pop().unwrap().value;
+    until("the second got to the end", || async {
+        records().iter().any(|record| record.value == last)
+    })
+    .await;
+    assert!(second.stop().await.is_clean());
+    // Whatever the first still has to write it could write now, before what comes later.
+    drop((slow, cut));
+    pair.fill("orders", 1, 1);
+    all_arrive(&pair, "orders").await;
+    first.stop().await;
+    let sources = pair.source.records("orders", 0).into_iter().enumerate();
+    let places: HashMap<_, usize> = sources.map(|(place, record)| (record.value, place)).collect();
+    let places: Vec<usize> = records().iter().map(|record| places[&record.value]).collect();
+    let taken_over = places.windows(2).position(|pair| pair[1] < pair[0]).map_or(0, |at| at + 1);
+    let behind = &places[taken_over..];
+    let repeated = behind.len() - (places.iter().max().unwrap() + 1 - behind[0]);
+    assert!(repeated <= 5, "more than five were on the wire: {places:?}");
 }

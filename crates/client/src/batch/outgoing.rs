@@ -3,7 +3,7 @@
 //! Owned by [`batch`](crate::batch). An [`Outgoing`] always has base offset 0, no leader epoch,
 //! attributes that say nothing but the codec, as many records as offsets, and a checksum that
 //! is right exactly if that of the batch it was made from was. The payload is a slice of the
-//! fetch response or a buffer made by [`rebuild`](super::rebuild); it is never copied here.
+//! fetch response or a buffer made by [`rebuild`](super::rebuild); it is copied by [`Outgoing::copied`] alone.
 //! Producer id, epoch and sequence are written at the last moment by [`Outgoing::stamped`]:
 //! they may change between two attempts to send, the batch does not.
 
@@ -15,6 +15,7 @@ use super::header::{Attributes, CRC_COVERED_FROM, Header, LEN, LENGTH_OVERHEAD};
 use super::passthrough::{self, LogAppendTime, Refusal};
 use super::patch::Shift;
 use super::records::{self, Records};
+use crate::budget::Budget;
 use crate::crc;
 
 /// The producer's mark on a batch: what makes sending it twice harmless (KIP-98).
@@ -182,6 +183,14 @@ impl Outgoing {
     #[must_use]
     pub const fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The same batch in memory of its own, counted in `budget` as a copy.
+    #[must_use]
+    pub fn copied(&self, budget: &Budget) -> Self {
+        let mut buffer = budget.buffers().take(self.payload.len());
+        buffer.extend_from_slice(&self.payload);
+        Self { payload: budget.count(buffer), ..self.clone() }
     }
 
     /// Bytes of the whole batch, header included: what the destination's `max.message.bytes`

@@ -95,6 +95,13 @@ pub enum Error {
         fate: Fate,
     },
 
+    /// It was taken back before it was written.
+    #[error("produce to {partition} withdrawn")]
+    Withdrawn {
+        /// Where to.
+        partition: TopicPartition,
+    },
+
     /// The configuration asks for something that cannot be.
     #[error("configuration of the producer: {problem}")]
     Config {
@@ -119,7 +126,8 @@ impl Error {
             | Error::Expired { .. }
             | Error::MissingPartition { .. }
             | Error::OrderLost { .. }
-            | Error::Fenced { .. } => true,
+            | Error::Fenced { .. }
+            | Error::Withdrawn { .. } => true,
             Error::Refused { source, .. } => source.is_retryable(),
             Error::Rejected { .. } | Error::Config { .. } | Error::Closed { .. } => false,
         }
@@ -136,7 +144,7 @@ impl Error {
             | Error::Fenced { fate, .. }
             | Error::Refused { fate, .. }
             | Error::Closed { fate } => *fate,
-            Error::Config { .. } => Fate::NotWritten,
+            Error::Withdrawn { .. } | Error::Config { .. } => Fate::NotWritten,
         }
     }
 }

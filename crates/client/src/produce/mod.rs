@@ -30,6 +30,7 @@ mod decision;
 mod driver;
 mod entry;
 mod error;
+mod obstacle;
 mod queue;
 mod reply;
 mod request;
@@ -49,6 +50,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::batch::{Codec, Outgoing};
+use crate::budget::Budget;
 use crate::client::Client;
 use crate::clock;
 use crate::connection::RoundTrip;
@@ -60,6 +62,7 @@ pub use config::{Acks, Config};
 pub use decision::{Decision, OnRejected};
 pub use entry::Acked;
 pub use error::{Error, RecordError, Rejection};
+pub use obstacle::Obstacle;
 
 use driver::Driver;
 use entry::{Batch, Leader, Limits};
@@ -172,10 +175,42 @@ impl BatchProducer {
             state.introduce(partition, leader);
             self.client.watch_topics([Arc::clone(&partition.topic)]);
         }
-        state.push(clock::now(), partition, batch, token);
+        let id = state.push(clock::now(), partition, batch, token);
         drop(state);
         self.shared.wake.notify_one();
-        Delivery { receiver }
+        Delivery { receiver, id }
+    }
+
+    /// Takes back those of the batches `ids` of `partition` that are on no wire and are known not to
+    /// be written; says which. Their deliveries fail with [`Error::Withdrawn`]. The others go on.
+    pub fn withdraw(&self, partition: &TopicPartition, ids: &[BatchId]) -> Vec<BatchId> {
+        let ids: Vec<u64> = ids.iter().map(|id| id.0).collect();
+        let withdrawn = self.shared.lock().withdraw(clock::now(), partition, &ids);
+        self.shared.wake.notify_one();
+        withdrawn.into_iter().map(BatchId).collect()
+    }
+
+    /// Copies those of the batches `ids` of `partition` that are on no wire into memory of their own,
+    /// counted in `budget`, so that what they are slices of can be freed. Returns the copies.
+    pub fn copy_out(
+        &self,
+        partition: &TopicPartition,
+        ids: &[BatchId],
+        budget: &Budget,
+    ) -> Vec<(BatchId, Outgoing)> {
+        let mut copies = Vec::new();
+        self.shared.lock().copy_out(partition, |id, batch| {
+            let is_wanted = ids.contains(&BatchId(id));
+            let copy = is_wanted.then(|| batch.copied(budget))?;
+            copies.push((BatchId(id), copy.clone()));
+            Some(copy)
+        });
+        copies
+    }
+
+    /// Why the oldest batch of `partition` is not written yet; `None` if there is none.
+    pub fn obstacle(&self, partition: &TopicPartition) -> Option<Obstacle> {
+        self.shared.lock().obstacle(partition)
     }
 
     /// Lets a stopped partition take batches again. The caller sends again from the first batch
@@ -225,6 +260,18 @@ impl BatchProducer {
 #[must_use = "a delivery that is not looked at hides a failure"]
 pub struct Delivery {
     receiver: oneshot::Receiver<Result<Acked, Error>>,
+    id: Option<u64>,
+}
+
+/// Which batch of its partition: by this it is withdrawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BatchId(u64);
+
+impl Delivery {
+    /// The batch's; `None` if it failed at once.
+    pub fn id(&self) -> Option<BatchId> {
+        self.id.map(BatchId)
+    }
 }
 
 impl Future for Delivery {

@@ -108,15 +108,17 @@ impl<B: Batch, T> Queue<B, T> {
         self.entries.front().map(|entry| entry.queued_at)
     }
 
-    /// Adds a batch at the end, or gives the token back because the partition is stopped.
-    pub(super) fn push(&mut self, now: Instant, batch: B, token: T) -> Result<(), (T, Error)> {
+    /// Adds a batch at the end and says its number, or gives the token back because the partition
+    /// is stopped.
+    pub(super) fn push(&mut self, now: Instant, batch: B, token: T) -> Result<u64, (T, Error)> {
         if self.is_stopped() {
             let partition = self.partition.clone();
             return Err((token, Error::Stopped { partition, fate: Fate::NotWritten }));
         }
         let entry = self.entry(now, batch, Some(token));
+        let id = entry.id;
         self.entries.push_back(entry);
-        Ok(())
+        Ok(id)
     }
 
     fn entry(&mut self, queued_at: Instant, batch: B, token: Option<T>) -> Entry<B, T> {
@@ -292,6 +294,7 @@ impl<B: Batch, T> Queue<B, T> {
         }
         self.backoff.reset();
         self.retry_at = None;
+        self.last_code = None;
         match entry.token {
             Some(token) => {
                 let base_offset = entry.first.unwrap_or(written).base_offset;
@@ -488,6 +491,47 @@ impl<B: Batch, T> Queue<B, T> {
         }
         self.in_flight = 0;
         self.phase = Phase::Stopped;
+    }
+
+    /// Takes back those of the batches `wanted` that are on no wire and known not to be written;
+    /// says which. What was never sent has no number and is missed by nobody. Once one that was
+    /// sent is gone, all that follow need new numbers: so it stays if those cannot be given.
+    pub(super) fn withdraw(&mut self, wanted: &[u64], done: &mut Done<T>) -> Vec<u64> {
+        let may_renumber = self.in_flight == 0
+            && !self.entries.iter().any(|entry| entry.maybe_written || entry.overtaken);
+        let mut withdrawn = Vec::new();
+        let mut were_sent = false;
+        for entry in std::mem::take(&mut self.entries) {
+            let is_free = !entry.tried || may_renumber;
+            match entry.token {
+                Some(token) if is_free && wanted.contains(&entry.id) => {
+                    were_sent |= entry.tried;
+                    withdrawn.push(entry.id);
+                    let partition = self.partition.clone();
+                    done.push((token, Err(Error::Withdrawn { partition })));
+                }
+                token => self.entries.push_back(Entry { token, ..entry }),
+            }
+        }
+        if were_sent && self.identity.is_idempotent() {
+            self.phase = Phase::Renumbering;
+        }
+        self.recovered();
+        withdrawn
+    }
+
+    /// Puts `copy`'s copies in the place of those batches that are on no wire.
+    pub(super) fn copy_out(&mut self, mut copy: impl FnMut(u64, &B) -> Option<B>) {
+        for entry in self.entries.iter_mut().filter(|entry| !entry.in_flight) {
+            if let Some(copy) = copy(entry.id, &entry.batch) {
+                entry.batch = copy;
+            }
+        }
+    }
+
+    /// What the last try ended with, since a batch was last written.
+    pub(super) fn last_code(&self) -> Option<ErrorCode> {
+        self.last_code
     }
 
     /// Takes batches again after a stop, under a higher epoch: what was left in flight can no

@@ -15,6 +15,8 @@
 //! Bounds: one queue for each partition ever produced to, since the broker may know its numbers
 //! for as long; one link for each broker that led one.
 
+mod withdraw;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,19 +156,30 @@ impl<B: Batch + Clone, T> State<B, T> {
         self.queues[index].set_leader(leader);
     }
 
-    /// Queues a batch behind the others of its partition.
-    pub(super) fn push(&mut self, now: Instant, partition: &TopicPartition, batch: B, token: T) {
+    /// Queues a batch behind the others of its partition and says its number there. None if it has
+    /// failed already.
+    pub(super) fn push(
+        &mut self,
+        now: Instant,
+        partition: &TopicPartition,
+        batch: B,
+        token: T,
+    ) -> Option<u64> {
         if self.is_closed {
             self.done.push((token, Err(Error::Closed { fate: Fate::NotWritten })));
-            return;
+            return None;
         }
         let index = self.index.get(partition).copied().unwrap_or_else(|| self.add(partition));
         match self.queues[index].push(now, batch, token) {
-            Ok(()) => {
+            Ok(id) => {
                 self.queued += 1;
                 self.settle(now, index);
+                Some(id)
             }
-            Err((token, error)) => self.done.push((token, Err(error))),
+            Err((token, error)) => {
+                self.done.push((token, Err(error)));
+                None
+            }
         }
     }
 

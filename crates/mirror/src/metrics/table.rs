@@ -100,7 +100,7 @@ metrics! {
         "Batches acknowledged by the destination",
         "Traffic. Bytes per batch say how well producers and the coalescer batch.";
     ProduceErrors "kmirror_produce_errors_total" Counter ["kind"]
-        "Deliveries that failed, by kind",
+        "Deliveries that failed, and partitions that stood still for seconds, by kind",
         "The destination refuses or loses batches: see the status page and its brokers' logs.";
     ProduceRestarts "kmirror_produce_restarts_total" Counter ["topic", "partition"]
         "Times a partition went back to its last acknowledged position",

@@ -6,7 +6,7 @@
 //! - it never goes back;
 //! - a span is acknowledged no more often than it has parcels.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// A stretch of source offsets that was routed together: everything from the previous span's end to
 /// its `next_offset`.
@@ -26,6 +26,7 @@ pub(crate) struct Tracker {
 #[derive(Debug)]
 struct Open {
     next_offset: i64,
+    parcels: u32,
     parcels_left: u32,
     bytes: usize,
 }
@@ -50,7 +51,7 @@ impl Tracker {
         );
         self.routed = next_offset;
         let span = Span(self.first + self.open.len() as u64);
-        self.open.push_back(Open { next_offset, parcels_left: parcels, bytes });
+        self.open.push_back(Open { next_offset, parcels, parcels_left: parcels, bytes });
         self.open_bytes += bytes;
         self.advance();
         span
@@ -71,6 +72,37 @@ impl Tracker {
         open.parcels_left =
             open.parcels_left.checked_sub(1).expect("invariant: one acknowledgement per parcel");
         self.advance()
+    }
+
+    /// Forgets the latest spans of which no parcel was written or is under way, so that they can be
+    /// read again: `waiting` has the spans of each parcel that is neither. Says the first forgotten
+    /// one, if any; parcels of it and of later ones must be dropped.
+    pub(crate) fn cut(&mut self, waiting: &[&[Span]]) -> Option<Span> {
+        let mut counts: BTreeMap<Span, u32> = BTreeMap::new();
+        for span in waiting.iter().copied().flatten() {
+            *counts.entry(*span).or_default() += 1;
+        }
+        let end = Span(self.first + self.open.len() as u64);
+        let is_untouched = |(index, open): &(usize, &Open)| {
+            let span = Span(self.first + *index as u64);
+            counts.get(&span).copied().unwrap_or(0) == open.parcels
+        };
+        let untouched = self.open.iter().enumerate().rev().take_while(is_untouched).count();
+        let mut cut = Span(end.0 - untouched as u64);
+        // A parcel that was merged of several stays if one of its spans does.
+        let straddles = |cut: Span, spans: &[Span]| {
+            spans.iter().any(|span| *span < cut) && spans.iter().any(|span| *span >= cut)
+        };
+        while let Some(spans) = waiting.iter().find(|spans| straddles(cut, spans)) {
+            cut = spans.iter().max().map_or(end, |last| Span(last.0 + 1));
+        }
+        if cut == end {
+            return None;
+        }
+        let kept = usize::try_from(cut.0 - self.first).unwrap_or(usize::MAX);
+        self.open_bytes -= self.open.drain(kept..).map(|open| open.bytes).sum::<usize>();
+        self.routed = self.open.back().map_or(self.position, |open| open.next_offset);
+        Some(cut)
     }
 
     /// The next source offset to mirror after a restart: everything before it is acknowledged.
@@ -149,6 +181,41 @@ mod tests {
         let span = tracker.track(6, 1, 0);
         tracker.acknowledge(span);
         tracker.acknowledge(span);
+    }
+
+    #[test]
+    fn what_was_not_handed_over_is_forgotten_from_the_end() {
+        let mut tracker = Tracker::new(0);
+        let spans: Vec<Span> = (1..=4).map(|offset| tracker.track(10 * offset, 2, 100)).collect();
+        let [first, second, third, fourth] = spans[..] else { unreachable!() };
+        assert!(!tracker.acknowledge(second));
+        let both = |span: Span| [[span], [span]];
+        let (third_twice, fourth_twice) = (both(third), both(fourth));
+        let left_of_second = [second];
+        let mut waiting: Vec<&[Span]> = vec![&left_of_second];
+        waiting.extend(third_twice.iter().chain(&fourth_twice).map(|span| &span[..]));
+        assert_eq!(tracker.cut(&waiting), Some(third));
+        assert_eq!((tracker.position(), tracker.routed(), tracker.open_bytes()), (0, 20, 200));
+        assert_eq!(tracker.track(25, 1, 7), third, "they are read again");
+        for span in [first, first, second, third] {
+            tracker.acknowledge(span);
+        }
+        assert_eq!((tracker.position(), tracker.open_bytes()), (25, 0));
+    }
+
+    #[test]
+    fn a_merged_parcel_is_forgotten_whole_or_not_at_all() {
+        let mut tracker = Tracker::new(0);
+        let spans: Vec<Span> = (1..=4).map(|offset| tracker.track(10 * offset, 1, 1)).collect();
+        // The first is under way alone; the next two were merged.
+        assert_eq!(tracker.cut(&[&spans[1..3], &spans[3..]]), Some(spans[1]));
+        let spans: Vec<Span> = (2..=4).map(|offset| tracker.track(10 * offset, 2, 1)).collect();
+        // One of the first two spans' other parcels is under way.
+        assert_eq!(
+            tracker.cut(&[&spans[..2], &spans[1..2], &spans[2..], &spans[2..]]),
+            Some(spans[2])
+        );
+        assert_eq!(tracker.routed(), 30);
     }
 
     proptest! {

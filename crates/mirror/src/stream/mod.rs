@@ -10,6 +10,7 @@
 //!
 //! [`Life`]: crate::flow::Life
 
+mod aside;
 mod departed;
 mod elsewhere;
 mod leaving;
@@ -44,6 +45,7 @@ use crate::stage::fetch::{Fetch, News};
 use crate::stage::produce::Produce;
 use crate::stage::route::{Router, Stretch};
 use crate::status::{Board, Cell, State};
+use aside::Line;
 use departed::Departed;
 use leaving::Leaving;
 pub(crate) use leaving::Remains;
@@ -94,6 +96,8 @@ pub(crate) struct Stream {
     /// Something is owned that something is still under way of in this process.
     waits_for_release: bool,
     leavings: Vec<Leaving>,
+    /// The partitions that cannot be written and wait to be tried.
+    line: Line,
     jobs: FuturesUnordered<LocalBoxFuture<'static, Job>>,
     /// What the group knows of: the topics, and how many partitions each is known to have.
     subscribed: Sizes,
@@ -188,6 +192,7 @@ impl Stream {
             registry: parts.registry,
             waits_for_release: false,
             leavings: Vec::new(),
+            line: Line::default(),
             jobs: FuturesUnordered::new(),
             subscribed: Sizes::new(),
             generation: 0,
@@ -253,12 +258,13 @@ impl Stream {
         }
         self.commit_if_due();
         self.advance_leavings();
+        self.try_line();
         self.judge_if_due();
         Ok(())
     }
 
     fn next_tick(&self) -> Instant {
-        let deadlines = self.leavings.iter().map(Leaving::deadline);
+        let deadlines = self.leavings.iter().map(Leaving::deadline).chain(self.line.deadline());
         let judgement = self.config.until_caught_up.then_some(self.next_judgement);
         // While a write is under way its end is what the next one waits for.
         let commit = self.keeper.is_some().then_some(self.next_commit);

@@ -10,6 +10,7 @@ use kmirror_client::fetch::Position;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::aside::Aside;
 use super::elsewhere::Onward;
 use crate::config::{Compression, Config};
 use crate::control::plan::{Destination, TopicPlan};
@@ -44,6 +45,8 @@ pub(super) struct Owned {
     /// The position that is kept.
     pub(super) kept: Option<Kept>,
     pub(super) is_paused: bool,
+    /// It cannot be written; it is not read but to try.
+    pub(super) aside: Option<Aside>,
     /// The source was in trouble when it was last asked.
     pub(super) is_source_troubled: bool,
     lanes: Lanes,
@@ -107,6 +110,7 @@ impl Owned {
             onward: None,
             kept: None,
             is_paused: false,
+            aside: None,
             is_source_troubled: false,
             lanes: Lanes::default(),
         }

@@ -36,6 +36,10 @@ impl Stream {
                 self.restart(&life, why);
                 Ok(())
             }
+            Produced::Stalled { life, stall } => {
+                self.put_aside(&life, &stall);
+                Ok(())
+            }
             Produced::Halted { life, halt } if life.is_current() => {
                 // What is behind the refused parcel must not be written before it.
                 life.end();
@@ -65,6 +69,10 @@ impl Stream {
         if !is_held_up && cell.state() == State::Retrying {
             cell.set_state(State::Running, None);
         }
+        if let Some(aside) = owned.aside.take() {
+            self.take_up(&life.partition, &aside);
+        }
+        let Some(owned) = self.owned.get_mut(&life.partition) else { return };
         if owned.is_paused && owned.tracker.open_bytes() < self.share_of_memory() / 2 {
             self.resume(&life.partition.clone());
         }
@@ -93,9 +101,12 @@ impl Stream {
         if is_read {
             owned.cell().set_state(State::Retrying, Some(why));
         }
+        let is_aside = owned.aside.is_some();
         self.produce.forget(life);
         self.fetch.end(&life.partition);
-        if is_read {
+        if is_read && is_aside {
+            self.line_up(&life.partition);
+        } else if is_read {
             self.fetch.begin(&life.partition, position);
         }
     }
@@ -160,10 +171,14 @@ impl Stream {
     }
 
     /// Reads no more of a partition whose share of the memory is full, so that a slow destination
-    /// partition does not starve the others.
+    /// partition does not starve the others. One that is only tried gets by with what it has.
     pub(super) fn pause_if_full(&mut self, partition: &TopicPartition) {
         let share = self.share_of_memory();
         let Some(owned) = self.owned.get_mut(partition) else { return };
+        if owned.aside.is_some() && !owned.tracker.is_settled() {
+            self.fetch.end(partition);
+            return;
+        }
         if !owned.is_paused && owned.tracker.open_bytes() >= share {
             owned.is_paused = true;
             self.fetch.pause(partition);

@@ -327,3 +327,47 @@ fn a_broker_that_takes_no_number_at_all_stops_the_partition() {
     }
     assert!(matches!(lane.errors()[..], [(1, Error::OrderLost { .. })]));
 }
+
+#[test]
+fn what_was_never_sent_is_taken_back_and_missed_by_nobody() {
+    let mut lane = Lane::proven();
+    (1..8).for_each(|token| lane.push(token));
+    let sent: Vec<Sending> = std::iter::from_fn(|| lane.try_send()).collect();
+    let last_sent = sent[4].entry;
+    let all: Vec<u64> = (0..20).collect();
+    let withdrawn = lane.queue.withdraw(&all, &mut lane.done);
+    assert_eq!(withdrawn, [last_sent + 1, last_sent + 2]);
+    assert!(matches!(lane.done[..], [(6, Err(Error::Withdrawn { .. })), (7, Err(_))]));
+    lane.done.clear();
+    sent.into_iter().for_each(|sending| lane.answer(sending, written()));
+    assert_eq!(lane.done.len(), 5);
+    lane.push(8);
+    assert_eq!(lane.send().base_sequence, 6, "the numbers of those taken back were never given");
+}
+
+#[test]
+fn what_was_refused_for_now_is_taken_back_and_what_may_be_written_stays() {
+    let all: Vec<u64> = (0..20).collect();
+    let refused = Reply::Retry(ErrorCode::NOT_ENOUGH_REPLICAS);
+    let unknown = Reply::Unknown(ErrorCode::REQUEST_TIMED_OUT);
+    for (reply, taken_back) in [(refused, 3), (unknown, 1)] {
+        let mut lane = Lane::proven();
+        (1..4).for_each(|token| lane.push(token));
+        let (first, second) = (lane.send(), lane.send());
+        lane.answer(first, reply);
+        assert_eq!(lane.queue.withdraw(&all, &mut lane.done).len(), 1, "one is on the wire");
+        lane.push(4);
+        lane.answer(second, Reply::Retry(ErrorCode::NOT_ENOUGH_REPLICAS));
+        assert_eq!(lane.queue.withdraw(&all, &mut lane.done).len(), taken_back);
+        lane.queue.settle(&mut lane.done);
+        lane.now += Duration::from_secs(1);
+        if taken_back == 3 {
+            lane.push(5);
+            let again = lane.send();
+            assert_eq!((again.base_sequence, again.identity.epoch), (0, 1), "a new epoch");
+        } else {
+            let again = lane.send();
+            assert_eq!((again.base_sequence, again.identity.epoch), (1, 0), "the same number");
+        }
+    }
+}

@@ -12,10 +12,11 @@
 //! - parcels of an ended life are dropped, never sent;
 //! - what waits is counted in the budget: by the lease of the answer it is in, or as a copy.
 
+mod aside;
 mod distance;
 mod refused;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,29 +27,40 @@ use kmirror_client::batch::coalesce::Joined;
 use kmirror_client::batch::rebuild::Recoder;
 use kmirror_client::batch::{Levels, Outgoing};
 use kmirror_client::budget::{Budget, Lease};
-use kmirror_client::produce::{self, Acked, BatchProducer};
+use kmirror_client::produce::{self, Acked, BatchId, BatchProducer};
 use kmirror_client::{TopicPartition, clock};
+use tokio::time::Instant;
 
 use super::commit::Span;
 use super::route::DECOMPRESSED_BYTES_MAX;
 use super::small::is_small;
 use crate::config::Config;
 use crate::error::chain;
-use crate::flow::{Life, Offsets, Origin, Parcel, Produced, Way};
+use crate::flow::{Generation, Life, Offsets, Origin, Parcel, Produced, Way};
 use crate::status::Board;
 use distance::small_bytes;
 pub(crate) use refused::Refusals;
 use refused::{Verdict, kind, verdict};
 
 /// The stage.
+///
+/// Bounds: a lane for each destination partition that was ever written to; a set for each life that
+/// goes on, of the lanes it used; for each lane as many deliveries as may be under way, and a rest
+/// or a wait for room; as many news as there are parcels under way, and one for each life in a lane
+/// without progress.
 pub(crate) struct Produce {
     producer: BatchProducer,
     refusals: Arc<Refusals>,
     config: Arc<Config>,
     board: Arc<Board>,
+    budget: Budget,
     recoder: Recoder,
     lanes: Vec<Lane>,
     index: HashMap<TopicPartition, usize>,
+    /// The lanes that each life has used.
+    used: HashMap<Generation, BTreeSet<usize>>,
+    /// Whether a look for lanes without progress is due.
+    is_watching: bool,
     deliveries: FuturesUnordered<LocalBoxFuture<'static, News>>,
     produced: VecDeque<Produced>,
 }
@@ -67,6 +79,8 @@ enum News {
     HasRoom {
         lane: usize,
     },
+    /// It is time to look for lanes without progress.
+    Watch,
 }
 
 /// Everything on its way to one destination partition.
@@ -81,6 +95,14 @@ struct Lane {
     mood: Mood,
     /// The producer's queue was full; the lane sends nothing before it has room.
     waits_for_room: bool,
+    /// Since when it has had something to send and nothing was acknowledged.
+    since: Instant,
+    /// It was found to make no progress, and nothing was acknowledged since.
+    is_stalled: bool,
+    /// What its last failure said, if nothing was acknowledged since.
+    failure: Option<(&'static str, String)>,
+    /// Whose parcel came last.
+    last: Option<Generation>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +125,7 @@ struct Waiting {
 /// A parcel handed to the producer.
 struct Flying {
     ticket: u64,
+    id: Option<BatchId>,
     waiting: Waiting,
     failure: Option<produce::Error>,
 }
@@ -112,7 +135,7 @@ struct Flying {
 struct Receipt {
     life: Arc<Life>,
     spans: Vec<Span>,
-    _lease: Option<Arc<Lease>>,
+    lease: Option<Arc<Lease>>,
 }
 
 impl Produce {
@@ -130,9 +153,12 @@ impl Produce {
             refusals,
             config,
             board,
+            budget: budget.clone(),
             recoder: recoder.within(budget),
             lanes: Vec::new(),
             index: HashMap::new(),
+            used: HashMap::new(),
+            is_watching: false,
             deliveries: FuturesUnordered::new(),
             produced: VecDeque::new(),
         }
@@ -153,8 +179,17 @@ impl Produce {
     pub(crate) fn push(&mut self, lane: usize, origin: Origin, parcel: Parcel) {
         let Parcel { outgoing, offsets, way, .. } = parcel;
         let Origin { life, span, lease } = origin;
-        let receipt = Receipt { life, spans: vec![span], _lease: lease };
-        self.lanes[lane].waiting.push_back(Waiting { receipt, outgoing, offsets, way });
+        let index = lane;
+        let lane = &mut self.lanes[index];
+        if lane.is_idle() {
+            lane.since = clock::now();
+        }
+        if lane.last.replace(life.generation) != Some(life.generation) {
+            self.used.entry(life.generation).or_default().insert(index);
+        }
+        let receipt = Receipt { life, spans: vec![span], lease };
+        lane.waiting.push_back(Waiting { receipt, outgoing, offsets, way });
+        self.watch();
     }
 
     /// Hands what may go to the producer.
@@ -163,13 +198,6 @@ impl Produce {
         while self.lanes[lane].may_send(in_flight_max) {
             let Some(waiting) = self.next_of(lane) else { return };
             self.send(lane, waiting);
-        }
-    }
-
-    /// Drops everything that waits for an ended life.
-    pub(crate) fn forget(&mut self, life: &Arc<Life>) {
-        for lane in &mut self.lanes {
-            lane.waiting.retain(|waiting| !Arc::ptr_eq(&waiting.receipt.life, life));
         }
     }
 
@@ -191,6 +219,7 @@ impl Produce {
                     self.lanes[lane].waits_for_room = false;
                     self.pump(lane);
                 }
+                Some(News::Watch) => self.look(),
                 None => std::future::pending::<()>().await,
             }
         }
@@ -211,8 +240,8 @@ impl Produce {
         if run < 2 {
             return lane.waiting.pop_front();
         }
-        let batches: Vec<Outgoing> =
-            lane.waiting.iter().take(run).map(|waiting| waiting.outgoing.clone()).collect();
+        let run = lane.waiting.range(..run);
+        let batches: Vec<Outgoing> = run.map(|waiting| waiting.outgoing.clone()).collect();
         match self.recoder.coalesce(&batches, fill) {
             Some(Joined { batch, count }) if count > 1 => {
                 let merged: Vec<Waiting> = lane.waiting.drain(..count).collect();
@@ -239,7 +268,8 @@ impl Produce {
         };
         let ticket = lane.next_ticket;
         lane.next_ticket += 1;
-        lane.in_flight.push_back(Flying { ticket, waiting, failure: None });
+        let id = delivery.id();
+        lane.in_flight.push_back(Flying { ticket, id, waiting, failure: None });
         self.deliveries.push(Box::pin(async move {
             News::Delivered { lane: lane_index, ticket, outcome: delivery.await }
         }));
@@ -252,12 +282,16 @@ impl Produce {
         outcome: Result<Acked, produce::Error>,
     ) {
         let lane = &mut self.lanes[lane_index];
+        // What was taken back is not under way any more.
         let at = lane.in_flight.iter().position(|flying| flying.ticket == ticket);
-        let at = at.expect("invariant: a delivery comes back once");
+        let Some(at) = at else { return };
         match outcome {
             Ok(_) => {
                 let flying = lane.in_flight.remove(at).expect("invariant: it was just found");
                 lane.backoff.reset();
+                lane.since = clock::now();
+                lane.is_stalled = false;
+                lane.failure = None;
                 self.written(lane_index, &flying.waiting);
             }
             Err(error) => {
@@ -303,7 +337,9 @@ impl Produce {
         let mut rest = Duration::ZERO;
         for Flying { waiting, failure, .. } in failed {
             let error = failure.expect("invariant: only failures are left");
-            self.board.error(kind(&error));
+            let kind = kind(&error);
+            self.board.produce_error(kind);
+            self.lanes[lane_index].failure = Some((kind, chain(&error)));
             match verdict(&error, &first, &self.config.trouble) {
                 _ if !waiting.receipt.life.is_current() => {}
                 Verdict::Again => again.push(waiting),
@@ -392,7 +428,16 @@ impl Lane {
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
             mood: Mood::Flowing,
             waits_for_room: false,
+            since: clock::now(),
+            is_stalled: false,
+            failure: None,
+            last: None,
         }
+    }
+
+    /// Whether it has nothing to send and nothing under way.
+    fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.waiting.is_empty()
     }
 
     fn may_send(&self, in_flight_max: usize) -> bool {
@@ -424,7 +469,7 @@ fn merge(merged: &[Waiting], outgoing: Outgoing) -> Waiting {
     let receipt = Receipt {
         life: Arc::clone(&first.receipt.life),
         spans: receipts.flat_map(|receipt| receipt.spans.iter().copied()).collect(),
-        _lease: None,
+        lease: None,
     };
     let offsets = Offsets { first: first.offsets.first, last: last.offsets.last };
     Waiting { receipt, outgoing, offsets, way: Way::Small }

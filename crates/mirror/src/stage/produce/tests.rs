@@ -3,7 +3,7 @@
 use kmirror_client::Client;
 use kmirror_client::batch::rebuild::Builder;
 use kmirror_client::batch::{Codec, Compressor, Record};
-use kmirror_fake::Cluster;
+use kmirror_fake::{Action, ApiKey, Cluster};
 use proptest::prelude::*;
 
 use super::*;
@@ -33,7 +33,10 @@ impl Bench {
             || kmirror_client::Config::new(&cluster.bootstrap()).expect("an address");
         let client = Client::connect(cluster_config()).await.expect("a client");
         let topics = Selection::new(Pattern::try_new(".*").expect("a pattern"));
-        let config = Arc::new(Config::new(cluster_config(), cluster_config(), topics));
+        let mut config = Config::new(cluster_config(), cluster_config(), topics);
+        // Each parcel is sent as it is.
+        config.produce.small_batch_bytes = 0;
+        let config = Arc::new(config);
         let board = Arc::new(Board::new(Arc::new(Metrics::new())));
         let refusals = Arc::new(Refusals::new(config.trouble));
         let settings = produce::Config {
@@ -73,6 +76,25 @@ impl Bench {
         }
     }
 
+    /// A lane of one partition with six parcels, the first of which is on the wire, unanswered until
+    /// the guard is dropped.
+    async fn with_one_on_the_wire(&mut self) -> kmirror_fake::Intercept {
+        let unanswered =
+            self.cluster.intercept(ApiKey::Produce, |_| Action::DelayReply(PATIENCE / 10));
+        let lanes: Vec<usize> = (0..6).map(|_| self.push(0)).collect();
+        self.stage.pump(lanes[0]);
+        let begun = clock::now();
+        while self.cluster.request_count(ApiKey::Produce) == 0 {
+            assert!(clock::now() < begun + PATIENCE, "it is not sent");
+            clock::sleep(Duration::from_millis(5)).await;
+        }
+        unanswered
+    }
+
+    fn written(&self) -> usize {
+        self.cluster.records("orders", 0).len()
+    }
+
     fn assert_every_lane_has_a_waker(&self) {
         for lane in &self.stage.lanes {
             let woken =
@@ -80,6 +102,42 @@ impl Bench {
             assert!(lane.waiting.is_empty() || woken, "{} has none", lane.partition);
         }
     }
+}
+
+#[test]
+fn nothing_of_a_partition_that_was_given_up_is_sent_but_what_is_on_the_wire() {
+    on_a_stream(async {
+        let mut bench = Bench::start(1, 1 << 30).await;
+        drop(bench.with_one_on_the_wire().await);
+        let life = Arc::clone(&bench.life);
+        life.end();
+        bench.stage.forget(&life);
+        bench.turn().await;
+        assert!(bench.stage.lanes.iter().all(Lane::is_idle));
+        assert!(bench.stage.producer.obstacle(&TopicPartition::new("orders", 0)).is_none());
+        assert_eq!(bench.written(), 1);
+        assert!(bench.stage.used.is_empty(), "nothing is remembered of it");
+    });
+}
+
+#[test]
+fn what_is_set_aside_is_read_again_from_the_first_that_was_not_sent() {
+    on_a_stream(async {
+        let mut bench = Bench::start(1, 1 << 30).await;
+        drop(bench.with_one_on_the_wire().await);
+        let life = Arc::clone(&bench.life);
+        let mut tracker = std::mem::replace(&mut bench.tracker, Tracker::new(0));
+        assert!(bench.stage.put_aside(&life, &mut tracker), "one is on the wire");
+        assert_eq!((tracker.position(), tracker.routed()), (0, 1));
+        bench.tracker = tracker;
+        bench.turn().await;
+        assert_eq!((bench.written(), bench.tracker.position()), (1, 1));
+        bench.offset = 1;
+        let lane = bench.push(0);
+        bench.stage.pump(lane);
+        bench.turn().await;
+        assert_eq!((bench.written(), bench.tracker.position()), (2, 2));
+    });
 }
 
 /// On a runtime as a stream has it: everything on one thread, the stage in a task.
@@ -111,13 +169,14 @@ proptest! {
     /// Whatever is pushed, pumped and taken in whatever order, however little the producer takes.
     #[test]
     fn no_lane_with_waiting_parcels_is_ever_without_a_waker(
-        steps in prop::collection::vec((0i32..40, any::<bool>(), 0usize..12), 1..60),
+        steps in prop::collection::vec((0i32..40, any::<bool>(), 1i32..200, 0i32..6), 1..12),
         queue_bytes_max in 100usize..1_000,
     ) {
         on_a_stream(async move {
-            let mut bench = Bench::start(40, queue_bytes_max).await;
-            for (partition, takes, parcels) in steps {
-                let lanes: Vec<usize> = (0..parcels).map(|_| bench.push(partition)).collect();
+            let mut bench = Bench::start(200, queue_bytes_max).await;
+            for (first, takes, partitions, parcels) in steps {
+                let pushed = (0..parcels).flat_map(|_| first..(first + partitions).min(200));
+                let lanes: Vec<usize> = pushed.map(|partition| bench.push(partition)).collect();
                 lanes.into_iter().for_each(|lane| bench.stage.pump(lane));
                 bench.assert_every_lane_has_a_waker();
                 if takes && !bench.tracker.is_settled() {

@@ -1,0 +1,151 @@
+//! Partitions that cannot be written: set aside, so that what they hold does not keep the others
+//! from flowing, and tried again in turn.
+//!
+//! Always true:
+//! - a partition that was set aside has nothing in memory but what is on a wire, may be written
+//!   already, or cannot be read again without repeating what was written;
+//! - if something of it is left, the producer goes on trying that; if not, the partition waits in
+//!   line, and no more are read at once, to try, than fit into a part of the stream's memory;
+//! - the first acknowledgement makes it one of the others again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kmirror_client::{TopicPartition, clock};
+use tokio::time::Instant;
+
+use super::Stream;
+use super::owned::Phase;
+use crate::flow::{Life, Stall};
+use crate::status::State;
+
+/// How long a partition rests before it is tried again.
+const REST: Duration = Duration::from_secs(5);
+
+/// How long it has for it before the next one may be tried beside it.
+const TRIAL: Duration = Duration::from_secs(15);
+
+/// This part of the stream's memory is for trying.
+const TRIALS_PART: usize = 4;
+
+/// A partition that cannot be written.
+#[derive(Debug)]
+pub(super) struct Aside {
+    since: Instant,
+    step: Step,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Something of it is left, which the producer tries.
+    Kept,
+    /// It waits to be tried.
+    InLine,
+    /// It is read, to try.
+    Trying,
+}
+
+/// Who waits to be tried, and who is. Bounded by the partitions of the stream: each is in it once
+/// for each time that it was set aside, and leaves within [`REST`] and its turn.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    waiting: VecDeque<(TopicPartition, Instant)>,
+    /// Until when they keep others from being tried.
+    trying: Vec<(TopicPartition, Instant)>,
+}
+
+impl Line {
+    /// When it has to be looked at again, whatever happens.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let (_, due) = self.waiting.front()?;
+        Some(self.trying.iter().map(|(_, until)| *until).min().unwrap_or(*due).max(*due))
+    }
+}
+
+impl Stream {
+    /// Sets a partition aside of which nothing was acknowledged for seconds.
+    pub(super) fn put_aside(&mut self, life: &Arc<Life>, stall: &Stall) {
+        let Some(owned) = self.owned.get_mut(&life.partition) else { return };
+        if !Arc::ptr_eq(&owned.life, life) || owned.phase != Phase::Flowing {
+            return;
+        }
+        let Stall { destination, kind, why, waited } = stall;
+        let step = owned.aside.as_ref().map(|aside| aside.step);
+        if step == Some(Step::InLine) {
+            return;
+        }
+        if step.is_none() {
+            let (partition, waited_seconds) = (&life.partition, waited.as_secs());
+            tracing::warn!(
+                %partition, %destination, error = why, waited_seconds,
+                "partition cannot be written; it is set aside and tried again"
+            );
+        }
+        if step != Some(Step::Kept) {
+            self.board.produce_error(kind);
+        }
+        let shown = format!("nothing could be written to {destination}: {why}");
+        owned.cell().set_state(State::Retrying, Some(shown));
+        let since = owned.aside.as_ref().map_or_else(|| clock::now() - *waited, |it| it.since);
+        owned.aside = Some(Aside { since, step: Step::Kept });
+        owned.is_paused = false;
+        self.fetch.end(&life.partition);
+        // What was fetched of a log that became another one cannot be read again.
+        let is_kept = owned.onward.is_some() || self.produce.put_aside(life, &mut owned.tracker);
+        if !is_kept {
+            self.line_up(&life.partition);
+        }
+    }
+
+    /// Lets a partition that was set aside wait to be tried.
+    pub(super) fn line_up(&mut self, partition: &TopicPartition) {
+        if let Some(aside) = self.owned.get_mut(partition).and_then(|owned| owned.aside.as_mut()) {
+            aside.step = Step::InLine;
+            self.line.waiting.push_back((partition.clone(), clock::now() + REST));
+        }
+    }
+
+    /// Reads those whose turn it is.
+    pub(super) fn try_line(&mut self) {
+        let now = clock::now();
+        while let Some((partition, _)) = self.line.waiting.pop_front_if(|(_, due)| *due <= now) {
+            if !self.may_try(now) {
+                self.line.waiting.push_front((partition, now));
+                return;
+            }
+            let Some(owned) = self.owned.get_mut(&partition) else { continue };
+            match &mut owned.aside {
+                Some(aside) if aside.step == Step::InLine && owned.phase == Phase::Flowing => {
+                    aside.step = Step::Trying;
+                }
+                _ => continue,
+            }
+            self.fetch.begin(&partition, owned.reading());
+            self.line.trying.push((partition, now + TRIAL));
+        }
+    }
+
+    /// Whether there is room for one more to try.
+    fn may_try(&mut self, now: Instant) -> bool {
+        let each = 2 * self.config.fetch.partition_bytes_max as usize;
+        let most = (self.fetch.memory_bytes() / TRIALS_PART / each).max(1);
+        let owned = &self.owned;
+        let is_trying = |partition: &TopicPartition| {
+            let aside = owned.get(partition).and_then(|owned| owned.aside.as_ref());
+            aside.is_some_and(|aside| aside.step == Step::Trying)
+        };
+        self.line.trying.retain(|(partition, until)| *until > now && is_trying(partition));
+        self.line.trying.len() < most
+    }
+
+    /// Something of a partition that was set aside is written: it goes on as the others do.
+    pub(super) fn take_up(&mut self, partition: &TopicPartition, aside: &Aside) {
+        let seconds = clock::now().duration_since(aside.since).as_secs();
+        tracing::info!(%partition, seconds, "partition is written again");
+        let Some(owned) = self.owned.get_mut(partition) else { return };
+        if owned.phase == Phase::Flowing && owned.onward.is_none() {
+            self.fetch.begin(partition, owned.reading());
+        }
+    }
+}
