@@ -76,6 +76,7 @@ mod tests {
             at_unix_ms: 0,
             uptime_seconds: 0.0,
             phase: Phase::Running,
+            why: None,
             source: Cluster::default(),
             destination: Cluster::default(),
             memory: Memory::default(),

@@ -14,7 +14,7 @@ use kmirror_client::group::{Assignor, slot};
 
 use super::document::Settings;
 use super::options::Value;
-use super::{Cluster, Flow, Place, filled};
+use super::{Cluster, Flow, Place};
 use crate::connect::{client_config, client_of, milliseconds};
 use crate::exit::{Failure, chain};
 
