@@ -98,8 +98,8 @@ pub enum Trouble {
     /// one was read.
     #[error("topic created anew")]
     Recreated {
-        /// The id it had; `None` where brokers have no topic ids, and it shows by its records or its
-        /// leader epochs.
+        /// The id it had; `None` where brokers have no topic ids, and it shows by its records or
+        /// its leader epochs.
         before: Option<Uuid>,
         /// The id it has, where brokers have ids.
         now: Option<Uuid>,

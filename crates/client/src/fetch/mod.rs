@@ -123,8 +123,8 @@ impl Fetcher {
         self.shared.poke.notify_one();
     }
 
-    /// Reads no more of `partition`. What was fetched and not taken yet is not handed out; its memory
-    /// is given back when the events before it have been taken.
+    /// Reads no more of `partition`. What was fetched and not taken yet is not handed out; its
+    /// memory is given back when the events before it have been taken.
     pub fn remove(&self, partition: &TopicPartition) {
         self.shared.lock().remove(partition);
         self.shared.poke.notify_one();
