@@ -37,14 +37,14 @@ use crate::error;
 use crate::error_code::ErrorCode;
 use crate::name::TopicPartition;
 
-/// How often a topic the coordinator does not know is asked for before that is believed: a new topic
-/// may not have reached it yet, a deleted one never will.
+/// How often a topic the coordinator does not know is asked for before that is believed: a new
+/// topic may not have reached it yet, a deleted one never will.
 const UNKNOWN_TOPIC_TRIES: u32 = 3;
 
-/// How long brokers before 2.1 are asked to keep an offset after its last commit. By themselves they
-/// forget it after a day, whether or not the group still has members (KIP-211): a mirror that was
-/// stopped over a weekend would begin anew. A year is longer than any operator's setting that this
-/// overrides, so that it never shortens one.
+/// How long brokers before 2.1 are asked to keep an offset after its last commit. By themselves
+/// they forget it after a day, whether or not the group still has members (KIP-211): a mirror that
+/// was stopped over a weekend would begin anew. A year is far above the settings that this
+/// overrides, so that it hardly ever shortens one.
 pub(crate) const RETENTION_MS: i64 = 365 * 24 * 60 * 60 * 1000;
 
 /// The shortest and the longest wait between two tries.
@@ -205,8 +205,8 @@ impl CommittedOffsets {
     /// away.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] when nothing was answered for one of them, or [`Error::Refused`] when the
-    /// group itself is refused.
+    /// [`Error::TimedOut`] when nothing was answered for one of them, or [`Error::Refused`] when
+    /// the group itself is refused.
     pub async fn of(
         &self,
         partitions: impl IntoIterator<Item = TopicPartition>,
