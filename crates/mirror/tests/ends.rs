@@ -58,7 +58,7 @@ fn slow_joins(pair: &Pair, seed: &Arc<AtomicU64>) -> Intercept {
 
 #[tokio::test]
 async fn catching_up_is_never_short_whatever_the_streams_and_however_late_they_join() {
-    for round in 0..rounds(6) {
+    for round in 0..rounds(4) {
         let seed = Arc::new(AtomicU64::new(round + 1));
         let pair = Pair::start(1).await;
         pair.topic("orders", 3);
@@ -134,7 +134,7 @@ fn members(pair: &Pair) -> Vec<String> {
 
 #[tokio::test]
 async fn partitions_that_come_back_to_another_stream_repeat_nothing() {
-    for round in 0..rounds(3) {
+    for round in 0..rounds(2) {
         let seed = Arc::new(AtomicU64::new(round + 1));
         let pair = Pair::start(1).await;
         pair.topic("orders", 6);
@@ -148,7 +148,7 @@ async fn partitions_that_come_back_to_another_stream_repeat_nothing() {
         config.commit_interval = Duration::from_secs(600);
         config.produce.small_batch_bytes = 0;
         let running = Running::start(config).await;
-        for _ in 0..3 {
+        for _ in 0..2 {
             until("both have a share", || async {
                 let status = running.status();
                 let of = |stream| {
@@ -160,12 +160,12 @@ async fn partitions_that_come_back_to_another_stream_repeat_nothing() {
             })
             .await;
             let before = members(&pair);
-            pair.fill("orders", 10, 3);
+            pair.fill("orders", 4, 2);
             let away = lose_members(&pair);
-            pair.fill("orders", 5, 3);
+            pair.fill("orders", 2, 2);
             tokio::time::sleep(Duration::from_millis(chance(&seed, 200))).await;
             drop(away);
-            pair.fill("orders", 5, 3);
+            pair.fill("orders", 2, 2);
             until("others are members", || async {
                 let now = members(&pair);
                 now.len() == 2 && !now.iter().any(|member| before.contains(member))
