@@ -420,6 +420,7 @@ async fn a_write_of_positions_that_failed_is_tried_again_before_the_next_interva
 #[tokio::test]
 async fn a_mirror_is_run_once() {
     let pair = Pair::start(1).await;
+    pair.topic("orders", 1);
     let mirror = Mirror::build(pair.config().with_until_caught_up()).await.unwrap();
     let (_trigger, shutdown) = shutdown::channel();
     mirror.run(shutdown.clone()).await.unwrap();

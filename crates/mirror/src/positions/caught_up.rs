@@ -141,7 +141,9 @@ impl Watched {
     fn look(&self, plan: &Plan, committed: &BTreeMap<TopicPartition, i64>) -> Look {
         // Until each stream has been told what is its own, nothing is known to be elsewhere. And
         // whoever owns a partition keeps its position alive, which takes an assignment.
-        let mut look = Look { are_open: !self.registry.are_all_assigned(), ..Look::default() };
+        let are_in_the_making = plan.topics.values().any(|topic| topic.is_in_the_making());
+        let are_open = are_in_the_making || !self.registry.are_all_assigned();
+        let mut look = Look { are_open, ..Look::default() };
         for partition in partitions(plan) {
             let progress = self.registry.of(&partition);
             let is_committed = |end| committed.get(&partition).is_some_and(|at| *at >= end);
