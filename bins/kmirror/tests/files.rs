@@ -117,7 +117,7 @@ fn what_is_refused_is_named_by_file_line_and_property() {
     for (consumer, told) in [
         (
             "heartbeat.interval.ms=70000",
-            "consumer0.properties:3: heartbeat.interval.ms: it must be",
+            "consumer0.properties:3: heartbeat.interval.ms: 70s is not",
         ),
         (
             "security.protocol=SASL_SSL",

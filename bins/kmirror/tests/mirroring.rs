@@ -293,7 +293,7 @@ fn overtaken(name: &str) -> Pair {
 fn records_lost_to_retention_stop_the_drop_in_with_the_exact_range() {
     let pair = overtaken("lost");
     let ran = finish(pair.mirror_other(&[]).spawn().unwrap());
-    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert_eq!(ran.code, 4, "{}", ran.stderr);
     assert!(ran.stderr.contains("offsets 20 to 29 are gone"), "{}", ran.stderr);
     assert_eq!(pair.destination.values("other").len(), 20);
 }

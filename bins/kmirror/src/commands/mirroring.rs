@@ -131,8 +131,7 @@ fn faults(report: &Report, wants_all: bool, place: &str) -> Vec<Failure> {
             format!("{place}ended before the drain was complete: {count} partitions unfinished");
         let help = "nothing is lost; what was not committed is mirrored again next time";
         faults.push(Failure::new(Code::Aborted, text).with_help(help));
-    }
-    if !report.uncommitted.is_empty() {
+    } else if !report.uncommitted.is_empty() {
         let positions =
             report.uncommitted.iter().map(|(partition, offset)| format!("{partition} at {offset}"));
         let positions: Vec<_> = positions.collect();

@@ -437,10 +437,8 @@ mod tests {
     fn what_is_refused_is_named_by_where_it_was_written() {
         let refusal = |flow: &Flow| check(flow).unwrap_err().text();
         let flow = with(Role::Consumer, "heartbeat.interval.ms", "60000");
-        let told = "test: heartbeat.interval.ms: it must be below the session timeout";
-        assert_eq!(refusal(&flow), told);
-        let flow = with(Role::Consumer, "partition.assignment.strategy", "");
-        assert_eq!(refusal(&flow), "test: partition.assignment.strategy: there is none");
+        let told = "test: heartbeat.interval.ms: 60s is not between 0 and the session time-out";
+        assert!(refusal(&flow).starts_with(told), "{}", refusal(&flow));
         let mut flow = self::flow();
         flow.settings.set("memory", Value::Bytes(7), Origin::new("k.toml"));
         assert!(refusal(&flow).starts_with("k.toml: memory: 7 is not between "), "{flow:?}");
