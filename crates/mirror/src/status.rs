@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use kmirror_client::{Client, TopicPartition, clock};
 use serde::Serialize;
@@ -217,7 +217,9 @@ pub struct Cell {
     records: Counter,
     batches: Counter,
     gauges: Gauges,
-    ways: Vec<(AtomicU64, Counter)>,
+    /// How many batches went each way; a way's counter is made with its first batch.
+    ways: Vec<(AtomicU64, OnceLock<Counter>)>,
+    metrics: Arc<Metrics>,
     sums: Arc<Sums>,
     state: Mutex<Shown>,
     /// Set after every change, taken before a reading: a change that a reading misses is in the
@@ -300,9 +302,14 @@ impl Cell {
     pub(crate) fn made(&self, way: Way) {
         let (own, shared) = &self.ways[way as usize];
         own.fetch_add(1, Ordering::Relaxed);
-        shared.inc();
+        shared.get_or_init(|| self.counter_of(way)).inc();
         self.sums.ways[way as usize].fetch_add(1, Ordering::Relaxed);
         self.changed();
+    }
+
+    fn counter_of(&self, way: Way) -> Counter {
+        let values = [&*self.partition.topic, way.path().name(), way.reason()];
+        self.metrics.counter(Metric::RouteBatches, values)
     }
 
     /// Says what the partition does now.
@@ -419,10 +426,6 @@ impl Board {
         let number = partition.partition.to_string();
         let values = [&*partition.topic, &number];
         let of = |metric| metrics.counter(metric, values);
-        let way = |way: &Way| {
-            let values = [&*partition.topic, way.path().name(), way.reason()];
-            (AtomicU64::new(0), metrics.counter(Metric::RouteBatches, values))
-        };
         let cell = Arc::new(Cell {
             partition: partition.clone(),
             stream,
@@ -440,7 +443,8 @@ impl Board {
                 lag_records: metrics.gauge(Metric::CommitLagRecords, values),
                 lag_seconds: metrics.seconds(Metric::CommitLagSeconds, values),
             },
-            ways: Way::ALL.iter().map(way).collect(),
+            ways: Way::ALL.iter().map(|_| Default::default()).collect(),
+            metrics: Arc::clone(metrics),
             sums: Arc::clone(&self.sums),
             state: Mutex::default(),
             is_changed: AtomicBool::new(true),
@@ -459,6 +463,13 @@ impl Board {
             let number = cell.partition.partition.to_string();
             self.metrics.forget_gauges([&*cell.partition.topic, &number]);
         }
+    }
+
+    /// Removes the series of topics that are neither planned nor shown.
+    pub(crate) fn retain_topics(&self, is_planned: impl Fn(&str) -> bool) {
+        let inner = self.inner();
+        let shown: BTreeSet<&str> = inner.cells.keys().map(|shown| &*shown.topic).collect();
+        self.metrics.retain_topics(|topic| is_planned(topic) || shown.contains(topic));
     }
 
     /// Counts an error.

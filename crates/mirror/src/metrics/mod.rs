@@ -4,6 +4,7 @@
 
 mod table;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
@@ -29,6 +30,8 @@ type Labels = Vec<(&'static str, String)>;
 pub struct Metrics {
     registry: Mutex<Registry>,
     families: Vec<Families>,
+    /// The series of each topic, by their metric and labels.
+    by_topic: Mutex<BTreeMap<String, BTreeSet<(usize, Labels)>>>,
 }
 
 #[derive(Debug)]
@@ -49,7 +52,7 @@ impl Metrics {
     pub fn new() -> Metrics {
         let mut registry = Registry::default();
         let families = TABLE.iter().map(|definition| register(&mut registry, definition)).collect();
-        Metrics { registry: Mutex::new(registry), families }
+        Metrics { registry: Mutex::new(registry), families, by_topic: Mutex::default() }
     }
 
     /// The counter of `metric` for these label values, in the table's order.
@@ -58,7 +61,7 @@ impl Metrics {
     /// When the table says that `metric` is no counter: a bug of ours.
     pub fn counter<const N: usize>(&self, metric: Metric, values: [&str; N]) -> Counter {
         match &self.families[metric as usize] {
-            Families::Counter(family) => family.get_or_create_owned(&labels(metric, values)),
+            Families::Counter(family) => family.get_or_create_owned(&self.labels(metric, values)),
             Families::Gauge(_) | Families::Seconds(_) => {
                 panic!("invariant: {metric:?} is a counter")
             }
@@ -71,7 +74,7 @@ impl Metrics {
     /// When the table says that `metric` is no gauge of whole numbers: a bug of ours.
     pub fn gauge<const N: usize>(&self, metric: Metric, values: [&str; N]) -> Gauge {
         match &self.families[metric as usize] {
-            Families::Gauge(family) => family.get_or_create_owned(&labels(metric, values)),
+            Families::Gauge(family) => family.get_or_create_owned(&self.labels(metric, values)),
             Families::Counter(_) | Families::Seconds(_) => {
                 panic!("invariant: {metric:?} is a gauge")
             }
@@ -84,7 +87,7 @@ impl Metrics {
     /// When the table says that `metric` is no gauge of seconds: a bug of ours.
     pub fn seconds<const N: usize>(&self, metric: Metric, values: [&str; N]) -> Seconds {
         match &self.families[metric as usize] {
-            Families::Seconds(family) => family.get_or_create_owned(&labels(metric, values)),
+            Families::Seconds(family) => family.get_or_create_owned(&self.labels(metric, values)),
             Families::Counter(_) | Families::Gauge(_) => panic!("invariant: {metric:?} is seconds"),
         }
     }
@@ -102,6 +105,35 @@ impl Metrics {
                 Families::Seconds(family) => drop(family.remove(&labels)),
             }
         }
+    }
+
+    /// Removes every series of the topics that are not wanted any more.
+    pub fn retain_topics(&self, is_wanted: impl Fn(&str) -> bool) {
+        let mut by_topic = self.by_topic.lock().unwrap_or_else(PoisonError::into_inner);
+        by_topic.retain(|topic, series| {
+            let is_wanted = is_wanted(topic);
+            for (metric, labels) in series.iter().filter(|_| !is_wanted) {
+                match &self.families[*metric] {
+                    Families::Counter(family) => drop(family.remove(labels)),
+                    Families::Gauge(family) => drop(family.remove(labels)),
+                    Families::Seconds(family) => drop(family.remove(labels)),
+                }
+            }
+            is_wanted
+        });
+    }
+
+    /// The labels of a series, which is remembered if it is a topic's.
+    fn labels<const N: usize>(&self, metric: Metric, values: [&str; N]) -> Labels {
+        let definition = &TABLE[metric as usize];
+        assert_eq!(definition.labels.len(), N, "invariant: {metric:?} is given its labels");
+        let labels = pair(definition, values);
+        if let Some(("topic", topic)) = labels.first().map(|(label, value)| (*label, value)) {
+            let mut by_topic = self.by_topic.lock().unwrap_or_else(PoisonError::into_inner);
+            let series = by_topic.entry(topic.clone()).or_default();
+            series.insert((metric as usize, labels.clone()));
+        }
+        labels
     }
 
     /// Everything in Prometheus' (OpenMetrics) text format.
@@ -133,12 +165,6 @@ fn register(registry: &mut Registry, definition: &Definition) -> Families {
             Families::Seconds(family)
         }
     }
-}
-
-fn labels<const N: usize>(metric: Metric, values: [&str; N]) -> Labels {
-    let definition = &TABLE[metric as usize];
-    assert_eq!(definition.labels.len(), N, "invariant: {metric:?} is given its labels");
-    pair(definition, values)
 }
 
 fn pair<const N: usize>(definition: &Definition, values: [&str; N]) -> Labels {
@@ -181,9 +207,45 @@ const HEAD: &str = "| Name | Type | Labels | Meaning | If it rises |\n|---|---|-
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
 
     use super::*;
+
+    /// The sources of a folder and those in it.
+    fn sources(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let below = |path: PathBuf| if path.is_dir() { sources(&path) } else { vec![path] };
+        entries.flat_map(below).collect()
+    }
+
+    #[test]
+    fn every_metric_of_the_table_is_counted_somewhere() {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+        let files =
+            sources(folder).into_iter().filter(|path| !path.starts_with(folder.join("metrics")));
+        let text: String = files.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        for definition in TABLE {
+            let used = format!("Metric::{:?}", definition.metric);
+            let is_whole = |rest: &str| !rest.starts_with(|next: char| next.is_alphanumeric());
+            assert!(text.split(&used).skip(1).any(is_whole), "nobody counts {}", definition.name);
+        }
+    }
+
+    #[test]
+    fn the_series_of_topics_that_are_gone_go_with_them() {
+        let metrics = Metrics::new();
+        for topic in ["orders", "payments"] {
+            metrics.counter(Metric::FetchBytes, [topic, "0"]).inc();
+            metrics.counter(Metric::RouteBatches, [topic, "split", "limit"]).inc();
+            metrics.gauge(Metric::CommitLagRecords, [topic, "0"]).set(1);
+        }
+        metrics.counter(Metric::ProduceErrors, ["rejected"]).inc();
+        metrics.retain_topics(|topic| topic == "orders");
+        let text = metrics.text();
+        assert_eq!(text.matches("topic=\"orders\"").count(), 3, "{text}");
+        assert!(!text.contains("payments"), "{text}");
+        assert!(text.contains("kmirror_produce_errors_total{kind=\"rejected\"} 1"), "{text}");
+    }
 
     #[test]
     fn the_table_is_in_the_order_of_the_metrics_and_no_name_repeats() {

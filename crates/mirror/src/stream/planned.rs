@@ -32,6 +32,7 @@ impl Stream {
                 |topic: &Arc<TopicPlan>| (Arc::clone(&topic.source), topic.source_partitions);
             self.subscribe(plan.topics.values().map(size).collect()).await?;
             self.registry.retain(|topic| plan.topics.contains_key(topic));
+            self.board.retain_topics(|topic| plan.topics.contains_key(topic));
         }
         let partitions: Vec<TopicPartition> = self.owned.keys().cloned().collect();
         for partition in partitions {
