@@ -64,7 +64,7 @@ impl Rig {
 
     /// Something happens, likely or not.
     fn anything(&mut self) {
-        match self.random.below(12) {
+        match self.random.below(13) {
             0..3 => self.push(),
             3 => self.move_leader(),
             4 => self.tell_leaders(),
@@ -72,6 +72,7 @@ impl Rig {
             8 => self.dialled(),
             9 => self.identified(),
             10 => self.trouble(),
+            11 => self.withdraw(),
             _ => self.now += Duration::from_millis(self.random.below(500) as u64),
         }
         self.act();
@@ -86,6 +87,14 @@ impl Rig {
         let item = Item::new(self.pushed..self.pushed + count);
         self.state.push(self.now, &partition, item, self.pushed);
         self.pushed += 1;
+    }
+
+    /// Some of a partition's batches are taken back, if they can be.
+    fn withdraw(&mut self) {
+        let partition = self.partition();
+        let wanted: Vec<u64> =
+            (0..self.pushed.into()).filter(|_| self.random.chance(200)).collect();
+        self.state.withdraw(self.now, &partition, &wanted);
     }
 
     fn partition(&mut self) -> TopicPartition {
