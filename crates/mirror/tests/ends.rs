@@ -277,7 +277,7 @@ async fn a_stream_that_the_group_refuses_ends_the_mirror_and_the_others_commit()
     let heartbeats = Arc::new(AtomicU64::new(0));
     let _refused = pair.source.intercept(ApiKey::Heartbeat, move |_| {
         match heartbeats.fetch_add(1, Ordering::Relaxed) {
-            0 => Action::Error(ResponseError::GroupAuthorizationFailed),
+            0 => Action::Error(ResponseError::FencedInstanceId),
             _ => Action::Continue,
         }
     });
