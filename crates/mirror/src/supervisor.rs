@@ -161,7 +161,7 @@ fn run(index: usize, common: Common) -> Outcome {
 }
 
 impl Control {
-    /// Keeps topics in step, and waits for the end of what is to be mirrored, until the mirror ends.
+    /// Keeps topics in step, and waits until all is caught up, until the mirror ends.
     async fn run(self, mut shutdown: Shutdown) -> Outcome {
         tokio::select! { biased;
             () = shutdown.reached(Phase::Draining) => Ok(Remains::default()),

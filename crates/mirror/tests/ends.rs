@@ -231,8 +231,7 @@ fn oversize(pair: &Pair, topic: &str) {
 }
 
 #[tokio::test]
-async fn a_mirror_that_ends_by_a_halt_commits_what_was_acknowledged_so_that_restarts_repeat_nothing()
- {
+async fn a_mirror_that_ends_by_a_halt_commits_what_was_acknowledged_so_restarts_repeat_nothing() {
     let pair = Pair::start(1).await;
     pair.topic("bad", 1);
     pair.topic("good", 2);

@@ -35,7 +35,7 @@ pub(crate) struct Place {
 
 /// The age at which a position is written again though it did not move. Brokers forget positions
 /// that were not written for a while: those before 2.1 after a day even of a group that is alive,
-/// later ones after a week if it has no members. Operators who shorten that rarely go below an hour.
+/// later ones after a week if it has no members. Operators rarely make that less than an hour.
 const RENEWAL: Duration = Duration::from_secs(600);
 
 /// What is kept of one partition.

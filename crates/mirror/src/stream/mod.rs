@@ -1,6 +1,6 @@
 //! One stream: a thread's worth of mirroring. It wires the stages and shares nothing with other
-//! streams but the memory budget, the board and the registry of what is acknowledged. One loop, one turn per event; every decision is
-//! taken here, every leaf is in a stage.
+//! streams but the memory budget, the board and the registry of what is acknowledged. One loop, one
+//! turn per event; every decision is taken here, every leaf is in a stage.
 //!
 //! Always true:
 //! - what a partition's older life brings is dropped ([`Life`]);
