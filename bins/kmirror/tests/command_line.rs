@@ -228,7 +228,7 @@ fn a_good_file_is_shown_as_what_it_comes_to() {
 fn what_the_engine_refuses_is_refused_by_the_check() {
     let ran = check(
         "[clusters.a]\nbootstrap = \"a:1\"\n[[flows]]\nsource = \"a\"\ndestination = \"a\"\n\
-         topics = \"t\"\nmemory = \"512KiB\"\n",
+         topics = \"t\"\nprefix = \"copy.\"\nmemory = \"512KiB\"\n",
     );
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("memory"), "{}", ran.stderr);
