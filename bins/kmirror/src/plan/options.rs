@@ -299,8 +299,8 @@ const FLOW_OPTIONS: &[Opt] = &[
         "copy_topic_configs",
         Kind::Boolean,
         "true",
-        "Give created topics the source's topic configuration. While it cannot be read they are not \
-         created; `false` creates them with the destination's defaults, compacted ones too.",
+        "Give created topics the source's topic configuration. While it cannot be read they are \
+         not created; `false` creates them with the destination's defaults, compacted ones too.",
     ),
     opt(
         "replication_factor",

@@ -122,7 +122,8 @@ pub(super) fn unread(error: &Error) -> Failure {
     let cause = chain(error);
     let what = "the configuration of the source topic cannot be read";
     let remedy = "create the topic at the destination by hand, or have topics created without the \
-                  source's configuration (copy_topic_configs = false, or --copy.topic.configs false)";
+                  source's configuration (copy_topic_configs = false, or \
+                  --copy.topic.configs false)";
     let why = match error {
         Error::UnsupportedVersion { .. } => {
             format!("{what}: its brokers do not tell it ({cause}); {remedy}")
