@@ -227,11 +227,11 @@ fn a_good_file_is_shown_as_what_it_comes_to() {
 #[test]
 fn what_the_engine_refuses_is_refused_by_the_check() {
     let ran = check(
-        "[clusters.a]\nbootstrap = \"a:1\"\n[[flows]]\nsource = \"a\"\ndestination = \"a\"\n\
-         topics = \"t\"\nprefix = \"copy.\"\nmemory = \"512KiB\"\n",
+        "[clusters.a]\nbootstrap = \"a:1\"\n[clusters.b]\nbootstrap = \"b:1\"\n[[flows]]\n\
+         source = \"a\"\ndestination = \"b\"\ntopics = \"t\"\nmemory = \"512KiB\"\n",
     );
     assert_eq!(ran.code, 2);
-    assert!(ran.stderr.contains("memory"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("k.toml:9: memory: 524288 is not"), "{}", ran.stderr);
 }
 
 #[test]
