@@ -1,8 +1,8 @@
 //! The window for operators: `/metrics`, `/status`, `/live` and `/ready` over HTTP.
 //!
 //! It only reads, and it has no authentication: it listens on loopback unless an address is given.
-//! At most [`CONNECTIONS_MAX`] connections are open, none for longer than [`CONNECTION_AGE_MAX`], and
-//! none for longer than [`SILENCE_MAX`] without an answer going out: who sends half a request, or
+//! At most [`CONNECTIONS_MAX`] connections are open, none for longer than [`CONNECTION_AGE_MAX`],
+//! and none for longer than [`SILENCE_MAX`] without an answer going out: who sends half a request, or
 //! takes no answer, holds a place for that long at most.
 
 use std::fmt::Write;
@@ -65,8 +65,8 @@ const CONNECTIONS_MAX: usize = 64;
 /// How long a connection may last, busy or not: nobody can hold a place by being slow.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
 
-/// How long may pass without a byte of an answer going out. Answers are made at once, so this is the
-/// time that a client has for the head of its request, and for taking what was answered.
+/// How long may pass without a byte of an answer going out. Answers are made at once, so this is
+/// the time that a client has for the head of its request, and for taking what was answered.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 struct Bounded {

@@ -1,6 +1,6 @@
 //! Files and command lines that MirrorMaker was run with, from its first version to its last: each
-//! is read without a refusal, and nothing in it is unknown. Keys and values are those of Kafka's own
-//! samples, its wiki, and the guides of those who shipped it; addresses are made up.
+//! is read without a refusal, and nothing in it is unknown. Keys and values are those of Kafka's
+//! own samples, its wiki, and the guides of those who shipped it; addresses are made up.
 
 use std::process::{Command, Output};
 

@@ -83,8 +83,8 @@ pub struct ConsumerOffset {
 
 /// The offsets that a group of ZooKeeper consumers (Kafka before 0.9, `offsets.storage=zookeeper`)
 /// kept below `/consumers/GROUP/offsets`, of the partitions that `wanted` says; none if there is no
-/// such group. Ordered by topic and partition. `timeout` bounds the connect and each answer: a group
-/// may have more partitions than a link brings within one such time.
+/// such group. Ordered by topic and partition. `timeout` bounds the connect and each answer: a
+/// group may have more partitions than a link brings within one such time.
 ///
 /// # Errors
 /// See [`Error`]; an offset that cannot be read fails the call, since starting elsewhere would

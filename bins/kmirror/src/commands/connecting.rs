@@ -1,5 +1,5 @@
-//! The start of a flow: until both of its clusters answer it tries again, says so every few seconds,
-//! and ends at a signal or at the bound that somebody set.
+//! The start of a flow: until both of its clusters answer it tries again, says so every few
+//! seconds, and ends at a signal or at the bound that somebody set.
 //!
 //! Only what may pass is waited for. A name that cannot be resolved may be: the network of a host
 //! that has just started often comes later.
