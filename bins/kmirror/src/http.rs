@@ -2,8 +2,8 @@
 //!
 //! It only reads, and it has no authentication: it listens on loopback unless an address is given.
 //! At most [`CONNECTIONS_MAX`] connections are open, none for longer than [`CONNECTION_AGE_MAX`],
-//! and none for longer than [`SILENCE_MAX`] without an answer going out: who sends half a request, or
-//! takes no answer, holds a place for that long at most.
+//! and none for longer than [`SILENCE_MAX`] without an answer going out: who sends half a
+//! request, or takes no answer, holds a place for that long at most.
 
 use std::fmt::Write;
 use std::io;
