@@ -217,7 +217,7 @@ pub struct Cell {
     records: Counter,
     batches: Counter,
     gauges: Gauges,
-    /// How many batches went each way; a way's counter is made with its first batch.
+    /// How many batches went each way. A counter is made with the first.
     ways: Vec<(AtomicU64, OnceLock<Counter>)>,
     metrics: Arc<Metrics>,
     sums: Arc<Sums>,
@@ -302,14 +302,10 @@ impl Cell {
     pub(crate) fn made(&self, way: Way) {
         let (own, shared) = &self.ways[way as usize];
         own.fetch_add(1, Ordering::Relaxed);
-        shared.get_or_init(|| self.counter_of(way)).inc();
+        let values = [&*self.partition.topic, way.path().name(), way.reason()];
+        shared.get_or_init(|| self.metrics.counter(Metric::RouteBatches, values)).inc();
         self.sums.ways[way as usize].fetch_add(1, Ordering::Relaxed);
         self.changed();
-    }
-
-    fn counter_of(&self, way: Way) -> Counter {
-        let values = [&*self.partition.topic, way.path().name(), way.reason()];
-        self.metrics.counter(Metric::RouteBatches, values)
     }
 
     /// Says what the partition does now.

@@ -310,6 +310,12 @@ impl Recoder {
         self.builder = self.builder.within(budget);
         self
     }
+
+    /// Gives what large batches took back to the system.
+    pub fn trim(&mut self) {
+        self.compressor.trim();
+        self.decompressor.trim();
+    }
 }
 
 #[cfg(test)]

@@ -190,8 +190,8 @@ impl BatchProducer {
         withdrawn.into_iter().map(BatchId).collect()
     }
 
-    /// Copies those of the batches `ids` of `partition` that are on no wire into memory of their own,
-    /// counted in `budget`, so that what they are slices of can be freed. Returns the copies.
+    /// Copies those of the batches `ids` of `partition` that are on no wire into memory of their
+    /// own, counted in `budget`, so that what they are slices of can be freed. Returns the copies.
     pub fn copy_out(
         &self,
         partition: &TopicPartition,

@@ -109,11 +109,8 @@ impl Stream {
     /// Reads those whose turn it is.
     pub(super) fn try_line(&mut self) {
         let now = clock::now();
-        while let Some((partition, _)) = self.line.waiting.pop_front_if(|(_, due)| *due <= now) {
-            if !self.may_try(now) {
-                self.line.waiting.push_front((partition, now));
-                return;
-            }
+        while self.line.waiting.front().is_some_and(|(_, due)| *due <= now) && self.may_try(now) {
+            let Some((partition, _)) = self.line.waiting.pop_front() else { return };
             let Some(owned) = self.owned.get_mut(&partition) else { continue };
             match &mut owned.aside {
                 Some(aside) if aside.step == Step::InLine && owned.phase == Phase::Flowing => {

@@ -178,15 +178,27 @@ impl Compressor {
     }
 }
 
+impl Compressor {
+    /// Gives what the last batch took back to the system, if it was a large one.
+    pub fn trim(&mut self) {
+        if self.out.capacity() > KEPT_BYTES_MAX {
+            self.out = Vec::new();
+        }
+    }
+}
+
 impl fmt::Debug for Compressor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Compressor").field("levels", &self.levels).finish_non_exhaustive()
     }
 }
 
+/// The largest buffer that is kept for the next batch when a codec is trimmed.
+const KEPT_BYTES_MAX: usize = 4 << 20;
+
 /// Decompresses batches one after the other, into one buffer.
 ///
-/// The buffer grows to the largest batch seen and stays until the decompressor is dropped.
+/// The buffer grows to the largest batch seen and stays until the decompressor is trimmed or dropped.
 pub struct Decompressor {
     bytes_max: usize,
     gzip: Option<Box<gzip::Decoder>>,
@@ -243,6 +255,15 @@ impl Decompressor {
             Codec::Zstd => self.zstd.get_or_insert_default().decode(input, out),
         };
         result.map(|()| self.out.as_slice())
+    }
+}
+
+impl Decompressor {
+    /// Gives what the last batch took back to the system, if it was a large one.
+    pub fn trim(&mut self) {
+        if self.out.buffer.capacity() > KEPT_BYTES_MAX {
+            self.out = Output::new(self.bytes_max);
+        }
     }
 }
 

@@ -218,3 +218,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_large_batch_took_is_given_back() {
+    let (small, large) = (vec![7; 1_000], vec![7; KEPT_BYTES_MAX + 1]);
+    let mut compressor = Compressor::default();
+    let mut decompressor = Decompressor::new(64 << 20);
+    for (input, is_kept) in [(small, true), (large, false)] {
+        let compressed = compressor.compress(Codec::Lz4, &input).to_vec();
+        assert_eq!(decompressor.decompress(Codec::Lz4, &compressed).unwrap(), input);
+        decompressor.trim();
+        compressor.trim();
+        assert_eq!(decompressor.out.buffer.capacity() > 0, is_kept);
+        assert!(compressor.out.capacity() <= KEPT_BYTES_MAX);
+    }
+}

@@ -90,8 +90,8 @@ impl Produce {
         }
     }
 
-    /// Copies the parcels of a life out of the answers they are in, so that those can be freed. What
-    /// is on a wire stays where it is.
+    /// Copies the parcels of a life out of the answers they are in, so that those can be freed.
+    /// What is on a wire stays where it is.
     fn copy_out(&mut self, lane: usize, life: &Arc<Life>) {
         let lane = &mut self.lanes[lane];
         let is_leased = |waiting: &super::Waiting| {

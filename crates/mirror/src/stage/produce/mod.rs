@@ -242,7 +242,9 @@ impl Produce {
         }
         let run = lane.waiting.range(..run);
         let batches: Vec<Outgoing> = run.map(|waiting| waiting.outgoing.clone()).collect();
-        match self.recoder.coalesce(&batches, fill) {
+        let joined = self.recoder.coalesce(&batches, fill);
+        self.recoder.trim();
+        match joined {
             Some(Joined { batch, count }) if count > 1 => {
                 let merged: Vec<Waiting> = lane.waiting.drain(..count).collect();
                 Some(merge(&merged, batch))

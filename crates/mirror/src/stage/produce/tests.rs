@@ -76,8 +76,8 @@ impl Bench {
         }
     }
 
-    /// A lane of one partition with six parcels, the first of which is on the wire, unanswered until
-    /// the guard is dropped.
+    /// A lane with six parcels, the first of which is on the wire: it is answered after seconds.
+    /// Those behind it are answered at once, once the guard is dropped.
     async fn with_one_on_the_wire(&mut self) -> kmirror_fake::Intercept {
         let unanswered =
             self.cluster.intercept(ApiKey::Produce, |_| Action::DelayReply(PATIENCE / 10));

@@ -106,6 +106,9 @@ impl Router {
             Ok(()) => {}
             Err(halt) => routed.halt = Some(halt),
         }
+        self.decompressor.trim();
+        self.compressor.trim();
+        self.recoder.trim();
         routed
     }
 
