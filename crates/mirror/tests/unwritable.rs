@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{Pair, Running, until};
+use std::time::Duration;
+
+use common::{PATIENCE, Pair, Running, until};
 use kmirror::Config;
 use kmirror::status::{Partition, State};
 use kmirror_fake::Record;
@@ -56,7 +58,13 @@ async fn a_healthy_topic_flows_beside(partitions: i32) -> (Pair, Running) {
     let used = || running.status().memory.used_bytes;
     until("the memory is full", || async { used() > MEMORY_BYTES / 2 }).await;
     pair.fill("good", 50, 40);
-    pair.arrives("good").await;
+    // Until all of them are found the others wait with them, for as long as a busy machine takes.
+    let all_of_good = async {
+        while pair.destination.records("good", 0).len() < 50 * 40 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(6 * PATIENCE, all_of_good).await.expect("good is mirrored");
     until("one is named", || async {
         stuck(&running).iter().any(|partition| {
             let why = partition.why.as_deref().unwrap_or_default();
