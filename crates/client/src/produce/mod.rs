@@ -181,8 +181,9 @@ impl BatchProducer {
         Delivery { receiver, id }
     }
 
-    /// Takes back those of the batches `ids` of `partition` that are on no wire and are known not to
-    /// be written; says which. Their deliveries fail with [`Error::Withdrawn`]. The others go on.
+    /// Takes back those of the batches `ids` of `partition` that are on no wire and are known not
+    /// to be written; says which. Their deliveries fail with [`Error::Withdrawn`]. The others go
+    /// on.
     pub fn withdraw(&self, partition: &TopicPartition, ids: &[BatchId]) -> Vec<BatchId> {
         let ids: Vec<u64> = ids.iter().map(|id| id.0).collect();
         let withdrawn = self.shared.lock().withdraw(clock::now(), partition, &ids);
