@@ -132,7 +132,7 @@ impl HandBack {
 ///             committer.commit(&Default::default()).await?;
 ///             hand_back.done();
 ///         }
-///         Event::Lost { .. } => {}
+///         Event::Lost { .. } | Event::Refused { .. } => {}
 ///     }
 /// }
 /// # }
