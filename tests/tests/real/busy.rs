@@ -1,6 +1,6 @@
 //! Brokers are killed and frozen for longer than a session lasts, on a machine that is kept busy by
-//! others. Partitions are lost and come back, to the same stream or to the other one of the process.
-//! A mirror that was never restarted loses nothing and repeats nothing.
+//! others. Partitions are lost and come back, to the same stream or to the other one of the
+//! process. A mirror that was never restarted loses nothing and repeats nothing.
 //!
 //! `KMIRROR_ROUNDS` says how often each scenario runs; once, unless it is set.
 

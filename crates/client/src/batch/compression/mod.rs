@@ -198,7 +198,8 @@ const KEPT_BYTES_MAX: usize = 4 << 20;
 
 /// Decompresses batches one after the other, into one buffer.
 ///
-/// The buffer grows to the largest batch seen and stays until the decompressor is trimmed or dropped.
+/// The buffer grows to the largest batch seen and stays until the decompressor is trimmed or
+/// dropped.
 pub struct Decompressor {
     bytes_max: usize,
     gzip: Option<Box<gzip::Decoder>>,
