@@ -4,8 +4,8 @@
 //! attributes that say nothing but the codec, as many records as offsets, and a checksum that
 //! is right exactly if that of the batch it was made from was. The payload is a slice of the
 //! fetch response or a buffer made by [`rebuild`](super::rebuild); it is copied by
-//! [`Outgoing::copied`] alone. Producer id, epoch and sequence are written at the last moment by [`Outgoing::stamped`]:
-//! they may change between two attempts to send, the batch does not.
+//! [`Outgoing::copied`] alone. Producer id, epoch and sequence are written at the last moment by
+//! [`Outgoing::stamped`]: they may change between two attempts to send, the batch does not.
 
 use bytes::Bytes;
 
