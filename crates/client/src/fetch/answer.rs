@@ -133,6 +133,9 @@ impl State {
         let isolation = self.config.isolation;
         let Some(entry) = self.change(&name) else { return };
         let (fetch_offset, asked_from) = (entry.position.next_offset, entry.fetch_offset());
+        if entry.identity.find_end() {
+            return;
+        }
         entry.identity.compare(entry.ends, ends);
         if entry.fetch_offset() != asked_from {
             // What was read last is to be seen again first.
@@ -142,9 +145,8 @@ impl State {
         let read = digest(records, fetch_offset, isolation, aborted);
         match entry.identity.find(read.first, fetch_offset) {
             Found::Another => return self.stop_recreated(&name),
-            Found::Nothing if entry.identity.is_past(ends.high_watermark) => {
-                entry.phase = Phase::Outside;
-                return self.remind(now, &name);
+            Found::Nothing if entry.identity.seek_end(ends.high_watermark) => {
+                return self.stand(now, &name, Why::Behind);
             }
             Found::Same | Found::Nothing => {}
         }

@@ -26,6 +26,9 @@ pub(super) struct Identity {
     /// The last leader's epoch; in one log they never go back.
     leader_epoch: Option<i32>,
     doubt: Doubt,
+    /// The log seems to end before the mark. A new leader's does for a moment, until it knows how
+    /// far its followers are. So it is asked for the position: it refuses what it does not have.
+    seeks_end: bool,
 }
 
 /// A batch, as it can be recognised.
@@ -84,6 +87,7 @@ impl Identity {
     fn raise(&mut self, doubt: Doubt) {
         if self.topic_id.is_none() {
             self.doubt = self.doubt.max(doubt);
+            self.seeks_end = false;
         }
     }
 
@@ -109,7 +113,8 @@ impl Identity {
 
     /// Where to fetch a partition from that stands at `next_offset`.
     pub(super) fn fetch_offset(&self, next_offset: i64) -> i64 {
-        self.doubted().map_or(next_offset, |mark| mark.base_offset)
+        let mark = self.doubted().filter(|_| !self.seeks_end);
+        mark.map_or(next_offset, |mark| mark.base_offset)
     }
 
     /// The batch that is to be found again before anything else is read.
@@ -136,9 +141,17 @@ impl Identity {
         found
     }
 
-    /// Whether a log that ends at `high_watermark` ends before what was read last.
-    pub(super) fn is_past(&self, high_watermark: i64) -> bool {
-        self.doubted().is_some_and(|mark| high_watermark <= mark.base_offset)
+    /// Nothing was found in a log that is replicated up to `high_watermark`. Whether that is before
+    /// what was read last, so that the position is to be asked for.
+    pub(super) fn seek_end(&mut self, high_watermark: i64) -> bool {
+        self.seeks_end = self.doubted().is_some_and(|mark| high_watermark <= mark.base_offset);
+        self.seeks_end
+    }
+
+    /// The position was asked for and not refused: it is in the log. Whether that was to be known,
+    /// so that what was read last is to be found next.
+    pub(super) fn find_end(&mut self) -> bool {
+        std::mem::take(&mut self.seeks_end)
     }
 
     /// The log begins at `log_start_offset`: what was deleted cannot be found again.

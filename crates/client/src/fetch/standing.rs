@@ -33,6 +33,8 @@ pub(super) enum Why {
     Refused(ErrorCode),
     /// Its leader does not say what it has.
     Unanswered,
+    /// Less of its leader's log is replicated than was read before.
+    Behind,
     /// The broker cannot be fetched from.
     Unreached,
 }
@@ -44,6 +46,9 @@ impl fmt::Display for Why {
             Why::Leaderless => f.write_str("it has no leader: see that its replicas run"),
             Why::Refused(code) => write!(f, "its leader answers {code}"),
             Why::Unreached => f.write_str("the broker cannot be fetched from"),
+            Why::Behind => {
+                f.write_str("its leader hands out less than was read: see that its replicas run")
+            }
             Why::Unanswered => f.write_str("its leader does not say what it has"),
         }
     }

@@ -97,7 +97,10 @@ fn another_batch_at_the_place_of_the_last_one_is_another_log() {
 fn a_log_that_ends_before_the_last_batch_after_its_partition_was_gone_is_another_one() {
     let mut world = interrupted();
     asked_from(&mut world);
-    assert_eq!(answer(&mut world, records(1, Bytes::new())), None, "its ends are asked for");
+    assert_eq!(answer(&mut world, records(1, Bytes::new())), None);
+    assert_eq!(asked_from(&mut world), 2, "does it have the position");
+    let refused = ending(1, of(0, ErrorCode::OFFSET_OUT_OF_RANGE, Bytes::new()));
+    assert_eq!(answer(&mut world, refused), None, "its ends are asked for");
     let measured = world.state.poll_measure(world.now).expect("measured");
     world.state.handle_ends(world.now, &measured, Some((0, 1)));
     assert_eq!(world.trouble(), Some(RECREATED));
@@ -224,4 +227,28 @@ fn a_partition_that_stopped_because_it_was_missing_knows_its_topics_id_when_it_g
     world.state.assign(&name(0), Position::at(1));
     world.state.handle_seen(world.now, &name(0), seen);
     assert_eq!(world.trouble(), None);
+}
+
+#[test]
+fn a_new_leader_that_lags_for_a_moment_is_waited_for_and_its_log_is_still_the_same() {
+    let mut world = interrupted();
+    let mut asked = Vec::new();
+    for _ in 0..3 {
+        // It has all that was read, and knows only of one record that its followers have it too.
+        asked.push(asked_from(&mut world));
+        assert_eq!(answer(&mut world, records(1, Bytes::new())), None);
+        assert_eq!(world.state.poll_measure(world.now), None, "it would say what is replicated");
+        world.pass(std::time::Duration::from_secs(2));
+    }
+    assert_eq!(asked, [1, 2, 1]);
+    let standing = world.state.partitions[&name(0)].standing.expect("stands");
+    assert!(standing.is_said());
+    // It has caught up: what it has at the position is not taken before what it has in front of it.
+    assert_eq!(asked_from(&mut world), 2);
+    assert_eq!(answer(&mut world, records(3, batch(2, "c"))), None);
+    assert_eq!((asked_from(&mut world), world.position(0)), (1, 2));
+    let again = [batch(1, "b"), batch(2, "c")].concat();
+    assert_eq!(answer(&mut world, records(3, again.into())), None);
+    assert_eq!((asked_from(&mut world), world.position(0)), (3, 3));
+    assert!(world.state.partitions[&name(0)].standing.is_none());
 }
