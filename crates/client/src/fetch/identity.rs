@@ -9,11 +9,11 @@
 //!
 //! Not told without ids: a log made anew while nothing of the partition was being fetched, if it
 //! has grown past the position since; one of which nothing had been read yet; and where
-//! compaction has taken out what was kept in mind.
+//! compaction has taken out what was kept in mind, or may have written it anew.
 
 use uuid::Uuid;
 
-use crate::batch::Entry;
+use crate::batch::{Codec, Entry};
 
 use super::partition::Ends;
 
@@ -37,8 +37,9 @@ pub(super) struct Mark {
     base_offset: i64,
     next_offset: i64,
     crc: u32,
-    /// Whether it holds fewer records than offsets.
-    is_thinned: bool,
+    /// Whether compaction wrote it anew, or may have done so without a trace. Replicas do that each
+    /// for itself, so the same batch may have come before or after it elsewhere.
+    is_rewritten: bool,
 }
 
 /// Whether something happened behind which a topic may have been made anew.
@@ -179,21 +180,24 @@ impl Identity {
 impl Mark {
     pub(super) fn of(entry: &Entry) -> Self {
         let (base_offset, next_offset) = (entry.base_offset(), entry.next_offset());
-        let (crc, is_thinned) = match entry {
+        let (crc, is_rewritten) = match entry {
             Entry::Batch(batch) => {
                 let header = batch.header();
-                (header.crc, header.records_count <= header.last_offset_delta)
+                let is_thinned = header.records_count <= header.last_offset_delta;
+                (header.crc, is_thinned || header.attributes.has_delete_horizon())
             }
-            Entry::Legacy(set) => (first_crc(set.bytes()), false),
+            // What was taken out of a compressed message does not show from without.
+            Entry::Legacy(set) => (first_crc(set.bytes()), set.codec() != Codec::None),
         };
-        Self { base_offset, next_offset, crc, is_thinned }
+        Self { base_offset, next_offset, crc, is_rewritten }
     }
 
     /// Whether the batch that a log has at this place is this one. A run of old messages is as long
     /// as the answer, so its end says nothing.
     fn find(self, found: Mark) -> Found {
-        // Compaction may have taken it out, or records of it.
-        let cannot_tell = found.base_offset > self.base_offset || found.is_thinned;
+        // Compaction may have taken it out, or written it anew.
+        let is_rewritten = self.is_rewritten || found.is_rewritten;
+        let cannot_tell = found.base_offset > self.base_offset || is_rewritten;
         let is_same = (found.base_offset, found.crc) == (self.base_offset, self.crc);
         if cannot_tell || is_same { Found::Same } else { Found::Another }
     }

@@ -1,6 +1,6 @@
 //! Batches as a broker stores them.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::batch::rebuild::Builder;
 use crate::batch::{Attributes, Codec, Compressor, Header, Record, Stamp};
@@ -8,6 +8,10 @@ use crate::batch::{Attributes, Codec, Compressor, Header, Record, Stamp};
 /// Attribute bits: of a transaction, and of a control batch.
 pub(super) const TRANSACTIONAL: i16 = 1 << 4;
 pub(super) const CONTROL: i16 = 1 << 5;
+/// Compaction has set when its tombstones go.
+pub(super) const DELETE_HORIZON: i16 = 1 << 6;
+/// Of a message in the old formats that holds compressed ones.
+pub(super) const GZIP: u8 = 1;
 
 /// Of a stored batch, what matters here.
 #[derive(Clone, Copy, Debug)]
@@ -61,4 +65,22 @@ impl Stored {
         bytes[17..21].copy_from_slice(&crc.to_be_bytes());
         bytes.freeze()
     }
+}
+
+/// A message in the format v1.
+pub(super) fn old(offset: i64, attributes: u8, value: &str) -> Bytes {
+    let mut body = BytesMut::new();
+    body.put_slice(&[1, attributes]);
+    body.put_i64(1000);
+    body.put_i32(-1);
+    body.put_i32(value.len() as i32);
+    body.put_slice(value.as_bytes());
+    let mut crc = flate2::Crc::new();
+    crc.update(&body);
+    let mut out = BytesMut::new();
+    out.put_i64(offset);
+    out.put_i32(body.len() as i32 + 4);
+    out.put_u32(crc.sum());
+    out.put_slice(&body);
+    out.freeze()
 }

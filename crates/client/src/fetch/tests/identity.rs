@@ -9,7 +9,7 @@ use crate::fetch::event::{Event, Position, Trouble};
 use crate::fetch::partition::{Ends, Seen};
 
 use super::answers::{BROKER, OTHER, World, led_by, name, of};
-use super::batches::Stored;
+use super::batches::{DELETE_HORIZON, GZIP, Stored, old};
 
 const RECREATED: Trouble = Trouble::Recreated { before: None, now: None };
 
@@ -33,14 +33,19 @@ fn records(end: i64, records: Bytes) -> PartitionAnswer {
 
 /// One partition of a topic without an id, of which the batches at 0 and 1 were read.
 fn having_read_two() -> World {
+    having_read(batch(1, "b"))
+}
+
+/// The same, of which a batch at 0 was read, and this one at 1.
+fn having_read(last: Bytes) -> World {
     let mut world = World::new(Config::default());
     world.state.remove(&name(1));
     world.state.assign(&name(0), Position::at(0));
     world.state.handle_seen(world.now, &name(0), without_id(BROKER, 0));
     world.plan(BROKER).expect("due");
-    let both = [batch(0, "a"), batch(1, "b")].concat();
-    world.answer(BROKER, vec![records(2, both.into())]);
-    assert_eq!(world.position(0), 2);
+    let both = [batch(0, "a"), last].concat();
+    assert_eq!(answer(&mut world, records(2, both.into())), None);
+    assert!(world.position(0) > 1);
     world
 }
 
@@ -56,7 +61,11 @@ fn answer(world: &mut World, answer: PartitionAnswer) -> Option<Trouble> {
 }
 
 fn interrupted() -> World {
-    let mut world = having_read_two();
+    interrupted_after(batch(1, "b"))
+}
+
+fn interrupted_after(last: Bytes) -> World {
+    let mut world = having_read(last);
     world.plan(BROKER).expect("due");
     let code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
     assert_eq!(answer(&mut world, of(0, code, Bytes::new())), None);
@@ -117,22 +126,48 @@ fn a_last_batch_that_retention_deleted_is_not_looked_for() {
     assert_eq!(asked_from(&mut world), 2);
 }
 
+/// Of a batch at offset 1 that reaches over two offsets what compaction has left: one record, both
+/// as they were, and both with a delete horizon.
+fn compacted() -> [Bytes; 3] {
+    let whole = Stored::plain(1).with(&["b", "c"]);
+    let dated = Stored { attributes: DELETE_HORIZON, ..Stored::plain(1) }.with(&["b", "c"]);
+    let mut thinned = batch(1, "b").to_vec();
+    thinned[23..27].copy_from_slice(&1i32.to_be_bytes());
+    let crc = crc32c::crc32c(&thinned[21..]);
+    thinned[17..21].copy_from_slice(&crc.to_be_bytes());
+    [thinned.into(), whole, dated]
+}
+
 #[test]
-fn a_last_batch_that_compaction_took_out_or_thinned_says_nothing() {
-    let thinned = |base_offset| {
-        let mut bytes = Stored::plain(base_offset).with(&["b"]).to_vec();
-        // It reaches over two offsets and holds one record.
-        bytes[23..27].copy_from_slice(&1i32.to_be_bytes());
-        let crc = crc32c::crc32c(&bytes[21..]);
-        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-        Bytes::from(bytes)
-    };
-    for (found, next) in [(batch(5, "c"), 6), (thinned(1), 3)] {
-        let mut world = interrupted();
-        asked_from(&mut world);
-        assert_eq!(answer(&mut world, records(6, found)), None);
-        assert_eq!(world.position(0), next);
+fn a_last_batch_that_compaction_took_out_says_nothing() {
+    let mut world = interrupted();
+    asked_from(&mut world);
+    assert_eq!(answer(&mut world, records(6, batch(5, "c"))), None);
+    assert_eq!(world.position(0), 6);
+}
+
+#[test]
+fn a_last_batch_that_compaction_wrote_anew_on_one_replica_and_not_yet_on_another_says_nothing() {
+    for read in compacted() {
+        for found in compacted() {
+            let mut world = interrupted_after(read.clone());
+            assert_eq!(asked_from(&mut world), 1);
+            let found = [found, batch(3, "d")].concat();
+            assert_eq!(answer(&mut world, records(4, found.into())), None);
+            assert_eq!(world.position(0), 4);
+        }
     }
+}
+
+#[test]
+fn a_compressed_message_of_the_old_formats_says_nothing_for_compaction_may_have_emptied_it() {
+    let [read, found] = ["five", "two"].map(|inside| old(1, GZIP, inside));
+    let mut world = interrupted_after(read);
+    assert_eq!(asked_from(&mut world), 1);
+    assert_eq!(answer(&mut world, records(2, found)), None);
+    let mut world = interrupted_after(old(1, 0, "five"));
+    assert_eq!(asked_from(&mut world), 1);
+    assert_eq!(answer(&mut world, records(2, old(1, 0, "two"))), Some(RECREATED));
 }
 
 #[test]
