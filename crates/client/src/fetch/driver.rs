@@ -318,13 +318,15 @@ impl Driver {
         for claim in claims {
             match &outcome {
                 // Brokers before 2.3 cannot be asked.
-                Err(ClientError::UnsupportedVersion { .. }) => state.handle_proof(claim, None),
+                Err(ClientError::UnsupportedVersion { .. }) => state.handle_no_objection(claim),
                 Err(error) => {
                     tracing::debug!(error = %Chain(error), "leader epoch not asked for");
                     state.handle_unproven(now, claim, None);
                 }
                 Ok(proven) => match proven.get(&claim.partition) {
-                    Some(Proven { code: ErrorCode::NONE, end }) => state.handle_proof(claim, *end),
+                    Some(Proven { code: ErrorCode::NONE, end }) => {
+                        state.handle_proof(now, claim, *end)
+                    }
                     Some(Proven { code, .. }) => state.handle_unproven(now, claim, Some(*code)),
                     None => state.handle_unproven(now, claim, None),
                 },

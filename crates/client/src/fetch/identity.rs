@@ -169,11 +169,15 @@ impl Identity {
         self.mark = last.or(self.mark);
     }
 
-    /// Whether a log that ends before the position must be taken for one made anew. Within one
-    /// leader epoch a log never ends earlier than it did.
+    /// Whether a log that ends before the position, of a topic that no id proves to be the same,
+    /// must be taken for one made anew. Within one leader epoch a log never ends earlier than it did.
     pub(super) fn is_another(&self, has_newer_epoch: Option<bool>) -> bool {
-        let is_known = self.topic_id.is_some() && self.mark.is_some();
-        !is_known && (self.doubt == Doubt::Vanished || has_newer_epoch == Some(false))
+        self.doubt == Doubt::Vanished || has_newer_epoch == Some(false)
+    }
+
+    /// Whether what was read last is of the topic that has the id.
+    pub(super) fn is_proven(&self) -> bool {
+        self.topic_id.is_some() && self.mark.is_some()
     }
 }
 

@@ -79,7 +79,8 @@ pub(super) struct Partition {
     pub(super) backoff: Backoff,
     /// How often the bytes at the position were no batch.
     pub(super) corrupt: u32,
-    /// How often the position was said to be outside a log that holds it.
+    /// How often the position was said to be outside a log that holds it, or in an epoch that the
+    /// log has not reached, since it was last fetched from.
     pub(super) disputed: u32,
     pub(super) ends: Option<Ends>,
     /// What its data that was handed out keeps of other partitions'.
@@ -202,9 +203,13 @@ impl Partition {
     pub(super) fn is_another_log(&self) -> bool {
         let leader_epoch = self.leader.map(|leader| leader.epoch).filter(|epoch| *epoch >= 0);
         let epochs = leader_epoch.zip(self.position.leader_epoch);
-        // A topic with the id of the position is the one that was read.
-        self.position.topic_id.is_none()
-            && self.identity.is_another(epochs.map(|(leader, read)| leader > read))
+        let has_newer_epoch = epochs.map(|(leader, read)| leader > read);
+        !self.is_same_topic() && self.identity.is_another(has_newer_epoch)
+    }
+
+    /// Whether ids prove that the topic is the one that was read.
+    pub(super) fn is_same_topic(&self) -> bool {
+        self.position.topic_id.is_some() || self.identity.is_proven()
     }
 
     /// Moves forward.

@@ -76,12 +76,12 @@ impl State {
 
     /// A broker says whether it has what was read: where its log ends for that epoch, and the epoch
     /// it has there. `None` if it does not know the epoch. An old one it may have forgotten, which
-    /// says nothing of the log; one above its own its log never had.
-    pub(super) fn handle_proof(&mut self, claim: &Claim, end: Option<(i64, i32)>) {
+    /// says nothing of the log; one above its own its log has not reached.
+    pub(super) fn handle_proof(&mut self, now: Instant, claim: &Claim, end: Option<(i64, i32)>) {
         let Some(entry) = self.claimed(claim, Phase::Proving) else { return };
         match end {
             None if claim.position.leader_epoch > Some(claim.leader.epoch) => {
-                self.stop_recreated(&claim.partition);
+                self.handle_behind(now, claim);
             }
             Some((end_offset, _))
                 if end_offset < claim.position.next_offset && entry.is_another_log() =>
@@ -91,12 +91,28 @@ impl State {
             Some((end_offset, leader_epoch)) if end_offset < claim.position.next_offset => {
                 self.stop(&claim.partition, Trouble::Truncated { end_offset, leader_epoch });
             }
-            Some(_) | None => {
-                entry.phase = Phase::Fetching;
-                entry.backoff.reset();
-                entry.go_on(&claim.partition);
-            }
+            Some(_) | None => self.handle_no_objection(claim),
         }
+    }
+
+    /// Nothing speaks against what was read, or the leader cannot be asked.
+    pub(super) fn handle_no_objection(&mut self, claim: &Claim) {
+        let Some(entry) = self.claimed(claim, Phase::Proving) else { return };
+        entry.phase = Phase::Fetching;
+        entry.backoff.reset();
+        entry.go_on(&claim.partition);
+    }
+
+    /// A leader has not reached the epoch of what was read. It may have been replaced without
+    /// knowing, as those who tell who leads may; if it keeps to it, the topic was made anew.
+    fn handle_behind(&mut self, now: Instant, claim: &Claim) {
+        let Some(entry) = self.claimed(claim, Phase::Proving) else { return };
+        if !entry.is_same_topic() && entry.disputed >= DISPUTED_MAX {
+            self.stop_recreated(&claim.partition);
+            return;
+        }
+        entry.disputed = entry.disputed.saturating_add(1);
+        self.handle_unproven(now, claim, Some(ErrorCode::UNKNOWN_LEADER_EPOCH));
     }
 
     /// It could not be asked, or did not know: it is asked again later.
@@ -174,5 +190,6 @@ pub(super) fn final_trouble(code: ErrorCode) -> Option<Trouble> {
     }
 }
 
-/// How often a position may be called outside a log whose ends hold it.
+/// How often a position may be called outside a log whose ends hold it, or in an epoch that its log
+/// has not reached.
 const DISPUTED_MAX: u32 = 10;

@@ -167,7 +167,7 @@ fn data_that_comes_while_a_new_leader_is_asked_is_ignored() {
     world.answer(BROKER, vec![of(0, ErrorCode::NONE, Stored::plain(1).with(&["b"]))]);
     assert!(world.state.poll_event().is_none());
     assert_eq!(world.state.poll_fetch(world.now).map(|(broker, _)| broker), Some(BROKER));
-    world.state.handle_proof(&proof.partitions[0], Some((1, 5)));
+    world.state.handle_proof(world.now, &proof.partitions[0], Some((1, 5)));
     let fetched = world.state.poll_fetch(world.now).expect("proven");
     assert_eq!(fetched.0, OTHER);
 }
@@ -179,7 +179,7 @@ fn a_leader_that_knows_no_epoch_so_old_is_not_taken_for_one_that_lost_data() {
     world.state.assign(&name(0), position);
     world.state.handle_seen(world.now, &name(0), led_by(BROKER, 5));
     let proof = world.state.poll_proof(world.now).expect("asked");
-    world.state.handle_proof(&proof.partitions[0], None);
+    world.state.handle_proof(world.now, &proof.partitions[0], None);
     assert_eq!(world.trouble(), None);
     let plan = world.plan(BROKER).expect("due");
     assert!(plan.partitions.iter().any(|(partition, _)| *partition == name(0)));
@@ -192,7 +192,7 @@ fn a_leader_that_ends_before_the_position_has_lost_data() {
     world.state.assign(&name(0), position);
     world.state.handle_seen(world.now, &name(0), led_by(BROKER, 5));
     let proof = world.state.poll_proof(world.now).expect("asked");
-    world.state.handle_proof(&proof.partitions[0], Some((8, 2)));
+    world.state.handle_proof(world.now, &proof.partitions[0], Some((8, 2)));
     assert_eq!(world.trouble(), Some(Trouble::Truncated { end_offset: 8, leader_epoch: 2 }));
     let plan = world.plan(BROKER).expect("the other goes on");
     assert_eq!(plan.partitions.len(), 1);

@@ -223,14 +223,46 @@ fn a_batch_that_reaches_over_the_position_is_of_another_log() {
     assert_eq!(answer(&mut world, records(3, over)), Some(RECREATED));
 }
 
-#[test]
-fn an_epoch_that_the_leader_has_not_reached_is_of_another_log() {
+/// Whoever leads says again and again that it has not reached the epoch of the position.
+fn told_that_the_epoch_is_unknown(position: Position, seen: Seen, times: u32) -> World {
     let mut world = World::new(Config::default());
-    world.state.assign(&name(0), Position { leader_epoch: Some(6), ..Position::at(10) });
-    world.state.handle_seen(world.now, &name(0), without_id(BROKER, 2));
-    let proof = world.state.poll_proof(world.now).expect("asked");
-    world.state.handle_proof(&proof.partitions[0], None);
+    world.state.remove(&name(1));
+    world.state.assign(&name(0), Position { leader_epoch: Some(6), ..position });
+    world.state.handle_seen(world.now, &name(0), seen);
+    for _ in 0..times {
+        let proof = world.state.poll_proof(world.now).expect("asked");
+        assert_eq!(world.trouble(), None);
+        world.state.metadata_asked();
+        world.state.handle_proof(world.now, &proof.partitions[0], None);
+        world.pass(std::time::Duration::from_secs(2));
+    }
+    world
+}
+
+#[test]
+fn an_epoch_that_the_leader_does_not_reach_is_of_another_log_if_no_id_says_otherwise() {
+    let mut world = told_that_the_epoch_is_unknown(Position::at(10), without_id(BROKER, 2), 10);
+    assert!(world.state.wants_metadata(), "the leader may have been replaced");
+    assert!(world.state.partitions[&name(0)].standing.expect("stands").is_said());
+    assert_eq!(world.trouble(), None, "not yet");
+    let mut world = told_that_the_epoch_is_unknown(Position::at(10), without_id(BROKER, 2), 11);
     assert_eq!(world.trouble(), Some(RECREATED));
+    let now = led_by(BROKER, 2).topic_id;
+    let mut world = told_that_the_epoch_is_unknown(Position::at(10), led_by(BROKER, 2), 11);
+    let unproven = Some(Trouble::Recreated { before: None, now });
+    assert_eq!(world.trouble(), unproven, "the position may be one of the topic before");
+}
+
+#[test]
+fn a_leader_that_was_replaced_and_does_not_know_stops_no_partition_whose_topic_has_its_id() {
+    let position = Position { topic_id: led_by(BROKER, 2).topic_id, ..Position::at(10) };
+    let mut world = told_that_the_epoch_is_unknown(position, led_by(BROKER, 2), 30);
+    assert_eq!(world.trouble(), None);
+    world.state.handle_seen(world.now, &name(0), led_by(OTHER, 7));
+    let proof = world.state.poll_proof(world.now).expect("asked");
+    world.state.handle_proof(world.now, &proof.partitions[0], Some((12, 6)));
+    let plan = world.plan(OTHER).expect("due");
+    assert_eq!(plan.partitions[0].1.fetch_offset, 10);
 }
 
 #[test]
@@ -242,7 +274,7 @@ fn a_log_that_is_shorter_in_the_same_epoch_is_another_one_and_in_a_newer_one_was
         world.state.assign(&name(0), Position { leader_epoch: Some(6), ..Position::at(10) });
         world.state.handle_seen(world.now, &name(0), without_id(BROKER, leader_epoch));
         let proof = world.state.poll_proof(world.now).expect("asked");
-        world.state.handle_proof(&proof.partitions[0], Some((4, 6)));
+        world.state.handle_proof(world.now, &proof.partitions[0], Some((4, 6)));
         assert_eq!(world.trouble(), Some(expected));
     }
 }

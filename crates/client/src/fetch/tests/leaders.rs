@@ -34,9 +34,9 @@ fn what_a_former_leader_has_proves_nothing_of_the_new_one() {
     let old = proving(&mut world);
     world.state.handle_seen(world.now, &name(0), led_by(OTHER, 6));
     let new = asked(&mut world);
-    world.state.handle_proof(&old, Some((10, 5)));
+    world.state.handle_proof(world.now, &old, Some((10, 5)));
     assert_eq!(phase(&world), Phase::Proving, "the new leader has not answered");
-    world.state.handle_proof(&new, Some((8, 5)));
+    world.state.handle_proof(world.now, &new, Some((8, 5)));
     assert_eq!(world.trouble(), Some(Trouble::Truncated { end_offset: 8, leader_epoch: 5 }));
 }
 
@@ -46,9 +46,9 @@ fn what_a_former_leader_lacks_stops_nothing() {
     let old = proving(&mut world);
     world.state.handle_seen(world.now, &name(0), led_by(OTHER, 6));
     let new = asked(&mut world);
-    world.state.handle_proof(&old, Some((8, 5)));
+    world.state.handle_proof(world.now, &old, Some((8, 5)));
     assert_eq!(world.trouble(), None);
-    world.state.handle_proof(&new, Some((12, 5)));
+    world.state.handle_proof(world.now, &new, Some((12, 5)));
     assert_eq!(phase(&world), Phase::Fetching);
 }
 
@@ -61,7 +61,7 @@ fn data_of_a_former_leader_is_not_taken_once_the_new_one_is_proven() {
     world.plan(BROKER).expect("due");
     world.state.handle_seen(world.now, &name(0), led_by(OTHER, 6));
     let new = asked(&mut world);
-    world.state.handle_proof(&new, Some((1, 5)));
+    world.state.handle_proof(world.now, &new, Some((1, 5)));
     let late = Stored { leader_epoch: 5, ..Stored::plain(1) }.with(&["b"]);
     world.answer(BROKER, vec![of(0, ErrorCode::NONE, late)]);
     assert_eq!(world.position(0), 1);

@@ -326,7 +326,7 @@ impl World {
     fn act(&mut self) {
         for (number, claim) in std::mem::take(&mut self.claims).iter().enumerate() {
             match number % 2 {
-                0 => self.state.handle_proof(claim, None),
+                0 => self.state.handle_proof(self.now, claim, None),
                 _ => self.state.handle_unproven(self.now, claim, None),
             }
         }
