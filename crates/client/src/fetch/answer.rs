@@ -133,6 +133,9 @@ impl State {
         let isolation = self.config.isolation;
         let Some(entry) = self.change(&name) else { return };
         let (fetch_offset, asked_from) = (entry.position.next_offset, entry.fetch_offset());
+        if asked_from == fetch_offset {
+            entry.disputed = 0;
+        }
         if entry.identity.find_end() {
             return;
         }

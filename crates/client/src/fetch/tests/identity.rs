@@ -319,3 +319,25 @@ fn a_new_leader_that_lags_for_a_moment_is_waited_for_and_its_log_is_still_the_sa
     assert_eq!((asked_from(&mut world), world.position(0)), (3, 3));
     assert!(world.state.partitions[&name(0)].standing.is_none());
 }
+
+#[test]
+fn a_position_that_is_refused_each_time_is_told_of_though_what_was_read_last_is_there() {
+    let mut world = having_read_two();
+    let mut refused = 0;
+    let trouble = loop {
+        assert_eq!(asked_from(&mut world), 2);
+        let refusal = of(0, ErrorCode::OFFSET_OUT_OF_RANGE, Bytes::new());
+        assert_eq!(answer(&mut world, refusal), None);
+        let measured = world.state.poll_measure(world.now).expect("measured");
+        world.state.handle_ends(world.now, &measured, Some((0, 2)));
+        if let Some(trouble) = world.trouble() {
+            break trouble;
+        }
+        refused += 1;
+        world.pass(std::time::Duration::from_secs(2));
+        assert_eq!(asked_from(&mut world), 1);
+        assert_eq!(answer(&mut world, records(2, batch(1, "b"))), None);
+    };
+    assert_eq!(trouble, Trouble::OutOfRange { log_start_offset: 0, log_end_offset: 2 });
+    assert_eq!(refused, 10);
+}

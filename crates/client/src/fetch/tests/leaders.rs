@@ -248,3 +248,20 @@ fn a_broker_that_refuses_every_fetch_is_asked_less_and_less_often() {
         assert!(world.now - begun > Duration::from_secs(5), "{code}");
     }
 }
+
+#[test]
+fn disputes_about_a_position_that_was_fetched_from_in_between_do_not_add_up() {
+    let mut world = World::new(Config::default());
+    for dispute in 0..40 {
+        world.plan(BROKER).expect("due");
+        world.answer(BROKER, vec![of(0, ErrorCode::OFFSET_OUT_OF_RANGE, Vec::new().into())]);
+        let measured = world.state.poll_measure(world.now).expect("measured");
+        world.state.handle_ends(world.now, &measured, Some((0, 50)));
+        assert_eq!(world.trouble(), None, "dispute {dispute}");
+        world.pass(Duration::from_secs(2));
+        world.plan(BROKER).expect("due");
+        // Nothing is there yet, but nothing is wrong either.
+        world.answer(BROKER, vec![of(0, ErrorCode::NONE, Vec::new().into())]);
+        assert_eq!(world.position(0), 0);
+    }
+}
