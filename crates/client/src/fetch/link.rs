@@ -60,6 +60,7 @@ pub(super) struct Link {
     pub(super) window: Window,
     /// How far away it is; nothing until that is known.
     pub(super) round_trip: Duration,
+    /// When the fetch under way was sent.
     pub(super) asked_at: Option<Instant>,
     uses_ids: bool,
     pub(super) is_busy: bool,
@@ -203,9 +204,15 @@ impl Link {
         largest.unwrap_or_else(|| self.window.bytes().min(limit))
     }
 
+    /// What the fetch under way asks of a partition.
+    pub(super) fn under_way(&self, name: &TopicPartition) -> Option<Want> {
+        self.asked_at.and_then(|_| self.session.asked(name))
+    }
+
     /// It answered the request that was planned last, with `bytes` of records.
     pub(super) fn answered(&mut self, now: Instant, bytes: usize) {
-        let took = self.asked_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let took =
+            self.asked_at.take().map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         self.window.answered(bytes, took);
     }
 

@@ -129,12 +129,23 @@ impl State {
         Some(entry)
     }
 
-    /// Fetches no more of a partition until it is resumed. What was fetched is still handed out.
+    /// Fetches no more of a partition until it is resumed. What was fetched, or is on the way, is
+    /// still handed out; if that is not over when it is resumed, nothing was interrupted.
     pub(super) fn set_paused(&mut self, partition: &TopicPartition, is_paused: bool) {
-        if let Some(entry) = self.change(partition) {
-            entry.is_paused = is_paused;
+        let is_under_way = self.is_under_way(partition);
+        let Some(entry) = self.change(partition) else { return };
+        let was_paused = std::mem::replace(&mut entry.is_paused, is_paused);
+        if was_paused && !is_paused && !is_under_way {
             entry.identity.interrupt();
         }
+    }
+
+    /// Whether the fetch under way asks for a partition where it stands.
+    fn is_under_way(&self, name: &TopicPartition) -> bool {
+        let Some(entry) = self.partitions.get(name) else { return false };
+        let Some(broker) = entry.leader.map(|leader| leader.broker) else { return false };
+        let asked = self.links.get(&broker).and_then(|link| link.under_way(name));
+        asked.is_some_and(|asked| entry.awaits(broker, asked))
     }
 
     pub(super) fn position(&self, partition: &TopicPartition) -> Option<Position> {

@@ -8,7 +8,7 @@ use crate::fetch::config::Config;
 use crate::fetch::event::{Event, Position, Trouble};
 use crate::fetch::partition::{Ends, Seen};
 
-use super::answers::{BROKER, OTHER, World, led_by, name, of};
+use super::answers::{BROKER, OTHER, STYLE, World, led_by, name, of};
 use super::batches::{DELETE_HORIZON, GZIP, Stored, old};
 
 const RECREATED: Trouble = Trouble::Recreated { before: None, now: None };
@@ -340,4 +340,40 @@ fn a_position_that_is_refused_each_time_is_told_of_though_what_was_read_last_is_
     };
     assert_eq!(trouble, Trouble::OutOfRange { log_start_offset: 0, log_end_offset: 2 });
     assert_eq!(refused, 10);
+}
+
+#[test]
+fn a_pause_costs_nothing_that_is_on_the_way() {
+    // It is over before the answer comes.
+    let mut world = having_read_two();
+    world.plan(BROKER).expect("due");
+    world.state.set_paused(&name(0), true);
+    world.state.set_paused(&name(0), false);
+    assert_eq!(answer(&mut world, records(3, batch(2, "c"))), None);
+    assert_eq!((world.position(0), asked_from(&mut world)), (3, 3));
+    // The answer comes before it is over. Then nothing is fetched, and anything may happen.
+    world.state.set_paused(&name(0), true);
+    assert_eq!(answer(&mut world, records(4, batch(3, "d"))), None);
+    assert_eq!(world.position(0), 4);
+    world.state.set_paused(&name(0), false);
+    assert_eq!(world.state.partitions[&name(0)].fetch_offset(), 3, "what was read last");
+}
+
+#[test]
+fn a_partition_that_the_fetch_under_way_leaves_out_was_not_read_meanwhile() {
+    for is_sent in [false, true] {
+        let mut world = having_read_two();
+        world.state.assign(&name(1), Position::at(0));
+        world.state.handle_seen(world.now, &name(1), without_id(BROKER, 0));
+        world.plan(BROKER).expect("due");
+        world.state.set_paused(&name(0), true);
+        world.answer(BROKER, vec![]);
+        // The next one waits for memory, or is on the way.
+        let (broker, bytes) = world.state.poll_fetch(world.now).expect("the other is due");
+        if is_sent {
+            world.state.plan(world.now, broker, bytes, STYLE).expect("wanted");
+        }
+        world.state.set_paused(&name(0), false);
+        assert_eq!(world.state.partitions[&name(0)].fetch_offset(), 1, "{is_sent}");
+    }
 }
