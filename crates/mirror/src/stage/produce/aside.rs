@@ -28,13 +28,19 @@ const STALLED_AFTER_ANOTHER: Duration = Duration::from_secs(1);
 const SILENT_AFTER: Duration = Duration::from_secs(10);
 
 impl Produce {
-    /// Drops everything of an ended life that is on no wire.
+    /// Drops everything of an ended life that is on no wire. What is left is dropped by
+    /// [`Produce::look`], should the destination not take it.
     pub(crate) fn forget(&mut self, life: &Arc<Life>) {
         for lane in self.used.remove(&life.generation).unwrap_or_default() {
-            self.take_back(lane, life);
-            self.lanes[lane].waiting.retain(|waiting| !Arc::ptr_eq(&waiting.receipt.life, life));
-            self.pump(lane);
+            self.drop_ended(lane);
         }
+    }
+
+    /// Drops what a lane has of ended lives, on no wire and known not to be written.
+    fn drop_ended(&mut self, lane: usize) {
+        self.take_back(lane, |life| !life.is_current());
+        self.lanes[lane].waiting.retain(|waiting| waiting.receipt.life.is_current());
+        self.pump(lane);
     }
 
     /// Frees what can be freed of a life that makes no progress: drops what can be read again, as
@@ -42,7 +48,7 @@ impl Produce {
     /// left that is still tried.
     pub(crate) fn put_aside(&mut self, life: &Arc<Life>, tracker: &mut Tracker) -> bool {
         let lanes = self.used_by(life);
-        lanes.iter().for_each(|lane| self.take_back(*lane, life));
+        lanes.iter().for_each(|lane| self.take_back(*lane, |other| std::ptr::eq(other, &**life)));
         let is_of_life = |waiting: &super::Waiting| Arc::ptr_eq(&waiting.receipt.life, life);
         let waiting = lanes.iter().flat_map(|lane| &self.lanes[*lane].waiting);
         let spans: Vec<&[Span]> = waiting
@@ -69,14 +75,15 @@ impl Produce {
         self.used.get(&life.generation).into_iter().flatten().copied().collect()
     }
 
-    /// Takes what the producer has of a life back to the front of the lane, as far as it can be.
-    fn take_back(&mut self, lane: usize, life: &Arc<Life>) {
+    /// Takes what the producer has of the lives that `are_meant` back to the front of the lane, as
+    /// far as it can be.
+    fn take_back(&mut self, lane: usize, are_meant: impl Fn(&Life) -> bool) {
         let lane = &mut self.lanes[lane];
-        let is_of_life = |flying: &&super::Flying| {
-            flying.failure.is_none() && Arc::ptr_eq(&flying.waiting.receipt.life, life)
+        let is_meant = |flying: &&super::Flying| {
+            flying.failure.is_none() && are_meant(&flying.waiting.receipt.life)
         };
         let ids: Vec<BatchId> =
-            lane.in_flight.iter().filter(is_of_life).filter_map(|flying| flying.id).collect();
+            lane.in_flight.iter().filter(is_meant).filter_map(|flying| flying.id).collect();
         if ids.is_empty() {
             return;
         }
@@ -125,7 +132,9 @@ impl Produce {
         }
     }
 
-    /// Tells of each life in a lane without progress.
+    /// Tells of each life in a lane without progress, and drops what came back of ended ones: the
+    /// producer would send it again until it is written, which may be after newer records that
+    /// whoever reads the partition now has sent.
     pub(super) fn look(&mut self) {
         self.is_watching = false;
         let is_any_stalled = self.lanes.iter().any(|lane| lane.is_stalled);
@@ -134,6 +143,7 @@ impl Produce {
             if self.lanes[index].is_idle() {
                 continue;
             }
+            self.drop_ended(index);
             if let Some(stall) = self.stall(&self.lanes[index], after) {
                 self.lanes[index].is_stalled = true;
                 for life in self.lanes[index].lives() {

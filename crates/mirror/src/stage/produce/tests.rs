@@ -15,6 +15,9 @@ use crate::stage::commit::Tracker;
 /// How long anything may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How many replicas must be in sync for the destination to take anything: it has one.
+const MIN_REPLICAS: &str = "min.insync.replicas";
+
 /// The stage before a destination topic of many partitions.
 struct Bench {
     cluster: Cluster,
@@ -76,6 +79,15 @@ impl Bench {
         }
     }
 
+    /// Lets the stage work until something is so.
+    async fn until(&mut self, what: &str, is_so: impl Fn(&Bench) -> bool) {
+        let begun = clock::now();
+        while !is_so(self) {
+            assert!(clock::now() < begun + PATIENCE, "not in time: {what}");
+            let _ = tokio::time::timeout(Duration::from_millis(20), self.stage.next()).await;
+        }
+    }
+
     /// A lane with six parcels, the first of which is on the wire: it is answered after seconds.
     /// Those behind it are answered at once, once the guard is dropped.
     async fn with_one_on_the_wire(&mut self) -> kmirror_fake::Intercept {
@@ -117,6 +129,28 @@ fn nothing_of_a_partition_that_was_given_up_is_sent_but_what_is_on_the_wire() {
         assert!(bench.stage.producer.obstacle(&TopicPartition::new("orders", 0)).is_none());
         assert_eq!(bench.written(), 1);
         assert!(bench.stage.used.is_empty(), "nothing is remembered of it");
+    });
+}
+
+#[test]
+fn what_was_on_the_wire_of_a_partition_that_was_given_up_is_not_sent_again_if_it_is_not_taken() {
+    on_a_stream(async {
+        let mut bench = Bench::start(1, 1 << 30).await;
+        let set = |replicas| bench.cluster.set_topic_config("orders", MIN_REPLICAS, replicas);
+        set("2").expect("a setting");
+        drop(bench.with_one_on_the_wire().await);
+        let life = Arc::clone(&bench.life);
+        life.end();
+        bench.stage.forget(&life);
+        assert!(!bench.stage.lanes[0].is_idle(), "one is on the wire");
+        bench.until("it is dropped", |bench| bench.stage.lanes[0].is_idle()).await;
+        assert_eq!(Arc::strong_count(&life), 2, "nothing keeps others from having it");
+        bench.cluster.set_topic_config("orders", MIN_REPLICAS, "1").expect("a setting");
+        bench.life = Arc::new(Life::new(life.partition.clone(), Generation(2), life.cell.clone()));
+        let lane = bench.push(0);
+        bench.stage.pump(lane);
+        bench.turn().await;
+        assert_eq!(bench.written(), 1);
     });
 }
 
