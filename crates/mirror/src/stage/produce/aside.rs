@@ -52,7 +52,7 @@ impl Produce {
         let is_of_life = |waiting: &super::Waiting| Arc::ptr_eq(&waiting.receipt.life, life);
         let waiting = lanes.iter().flat_map(|lane| &self.lanes[*lane].waiting);
         let spans: Vec<&[Span]> = waiting
-            .filter(|waiting| is_of_life(waiting))
+            .filter(|waiting| is_of_life(waiting) && !waiting.receipt.is_begun)
             .map(|waiting| &waiting.receipt.spans[..])
             .collect();
         let cut = tracker.cut(&spans);

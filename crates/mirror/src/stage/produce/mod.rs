@@ -136,6 +136,8 @@ struct Receipt {
     life: Arc<Life>,
     spans: Vec<Span>,
     lease: Option<Arc<Lease>>,
+    /// A part of it is written, or left out, already.
+    is_begun: bool,
 }
 
 impl Produce {
@@ -187,7 +189,7 @@ impl Produce {
         if lane.last.replace(life.generation) != Some(life.generation) {
             self.used.entry(life.generation).or_default().insert(index);
         }
-        let receipt = Receipt { life, spans: vec![span], lease };
+        let receipt = Receipt { life, spans: vec![span], lease, is_begun: false };
         lane.waiting.push_back(Waiting { receipt, outgoing, offsets, way });
         self.watch();
     }
@@ -404,7 +406,8 @@ impl Produce {
         };
         let records = waiting.outgoing.records_count();
         let (_, offsets) = waiting.offsets.split(records, place + 1);
-        Some(Waiting { outgoing, offsets, way: Way::Skip, receipt: waiting.receipt })
+        let receipt = Receipt { is_begun: true, ..waiting.receipt };
+        Some(Waiting { outgoing, offsets, way: Way::Skip, receipt })
     }
 
     /// Writes what is left out to the ledger.
@@ -472,6 +475,7 @@ fn merge(merged: &[Waiting], outgoing: Outgoing) -> Waiting {
         life: Arc::clone(&first.receipt.life),
         spans: receipts.flat_map(|receipt| receipt.spans.iter().copied()).collect(),
         lease: None,
+        is_begun: merged.iter().any(|waiting| waiting.receipt.is_begun),
     };
     let offsets = Offsets { first: first.offsets.first, last: last.offsets.last };
     Waiting { receipt, outgoing, offsets, way: Way::Small }

@@ -1,8 +1,9 @@
 //! The lanes over a fake destination.
 
-use kmirror_client::Client;
 use kmirror_client::batch::rebuild::Builder;
 use kmirror_client::batch::{Codec, Compressor, Record};
+use kmirror_client::produce::OnRejected;
+use kmirror_client::{Client, ErrorCode};
 use kmirror_fake::{Action, ApiKey, Cluster};
 use proptest::prelude::*;
 
@@ -55,14 +56,16 @@ impl Bench {
         Bench { cluster, stage, life: Arc::new(life), tracker: Tracker::new(0), offset: 0 }
     }
 
-    /// One parcel waits for that partition.
+    /// One parcel of one record waits for that partition.
     fn push(&mut self, partition: i32) -> usize {
+        self.push_batch(partition, batch(&[b'x']))
+    }
+
+    fn push_batch(&mut self, partition: i32, outgoing: Outgoing) -> usize {
         let lane = self.stage.lane(&TopicPartition::new("orders", partition), 1 << 20);
-        let mut builder = Builder::new(Codec::None);
-        builder.push(&Record::new(None, Some(&[b'x'; 100]))).expect("a record");
-        let outgoing = builder.finish(&mut Compressor::default()).expect("a batch");
-        let offsets = Offsets { first: self.offset, last: self.offset };
-        self.offset += 1;
+        let records = i64::from(outgoing.records_count());
+        let offsets = Offsets { first: self.offset, last: self.offset + records - 1 };
+        self.offset += records;
         let span = self.tracker.track(self.offset, 1, outgoing.len_bytes());
         let origin = Origin { life: Arc::clone(&self.life), span, lease: None };
         self.stage.push(lane, origin, Parcel { partition, outgoing, way: Way::Keys, offsets });
@@ -114,6 +117,15 @@ impl Bench {
             assert!(lane.waiting.is_empty() || woken, "{} has none", lane.partition);
         }
     }
+}
+
+/// One record of each letter.
+fn batch(letters: &[u8]) -> Outgoing {
+    let mut builder = Builder::new(Codec::None);
+    for letter in letters {
+        builder.push(&Record::new(None, Some(&[*letter; 100]))).expect("a record");
+    }
+    builder.finish(&mut Compressor::default()).expect("a batch")
 }
 
 #[test]
@@ -171,6 +183,33 @@ fn what_is_set_aside_is_read_again_from_the_first_that_was_not_sent() {
         bench.stage.pump(lane);
         bench.turn().await;
         assert_eq!((bench.written(), bench.tracker.position()), (2, 2));
+    });
+}
+
+#[test]
+fn what_is_behind_a_record_that_was_left_out_is_not_read_again_with_what_was_written_before_it() {
+    on_a_stream(async {
+        let mut bench = Bench::start(1, 1 << 30).await;
+        let lane = bench.push_batch(0, batch(b"abcd"));
+        let to = TopicPartition::new("orders", 0);
+        // As if the first half was written and the third record then refused.
+        let too_large = produce::Rejection::of(ErrorCode::MESSAGE_TOO_LARGE);
+        bench.stage.refusals.decide(&to, &batch(b"c"), &too_large);
+        let whole = bench.stage.lanes[lane].waiting.pop_front().expect("a parcel");
+        let rest = bench.stage.skip(lane, whole, "oversize").expect("a record is left");
+        bench.stage.lanes[lane].waiting.push_front(rest);
+        for is_merged in [false, true] {
+            bench.push(0);
+            if is_merged {
+                let run: Vec<Waiting> = bench.stage.lanes[lane].waiting.drain(..).collect();
+                bench.stage.lanes[lane].waiting.push_back(merge(&run, batch(b"dx")));
+            }
+            bench.stage.lanes[lane].mood = Mood::Resting;
+            let life = Arc::clone(&bench.life);
+            assert!(bench.stage.put_aside(&life, &mut bench.tracker));
+            bench.offset = bench.tracker.routed();
+            assert_eq!(bench.offset, if is_merged { 5 } else { 4 });
+        }
     });
 }
 
