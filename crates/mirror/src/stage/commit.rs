@@ -19,6 +19,8 @@ pub(crate) struct Tracker {
     position: i64,
     routed: i64,
     first: u64,
+    /// What is before it can no longer be read.
+    floor: Span,
     open: VecDeque<Open>,
     open_bytes: usize,
 }
@@ -34,7 +36,14 @@ struct Open {
 impl Tracker {
     /// Starts at `position`: everything before it is done.
     pub(crate) fn new(position: i64) -> Tracker {
-        Tracker { position, routed: position, first: 0, open: VecDeque::new(), open_bytes: 0 }
+        Tracker {
+            position,
+            routed: position,
+            first: 0,
+            floor: Span(0),
+            open: VecDeque::new(),
+            open_bytes: 0,
+        }
     }
 
     /// Notes that everything up to `next_offset` (exclusive) has been routed into `parcels` parcels
@@ -50,7 +59,7 @@ impl Tracker {
             self.routed
         );
         self.routed = next_offset;
-        let span = Span(self.first + self.open.len() as u64);
+        let span = self.end();
         self.open.push_back(Open { next_offset, parcels, parcels_left: parcels, bytes });
         self.open_bytes += bytes;
         self.advance();
@@ -74,6 +83,12 @@ impl Tracker {
         self.advance()
     }
 
+    /// Notes that what has been routed can no longer be read: it is never forgotten by
+    /// [`Tracker::cut`].
+    pub(crate) fn keep(&mut self) {
+        self.floor = self.end();
+    }
+
     /// Forgets the latest spans of which no parcel was written or is under way, so that they can be
     /// read again: `waiting` has the spans of each parcel that is neither, not even in part. Says the first forgotten
     /// one, if any; parcels of it and of later ones must be dropped.
@@ -82,10 +97,10 @@ impl Tracker {
         for span in waiting.iter().copied().flatten() {
             *counts.entry(*span).or_default() += 1;
         }
-        let end = Span(self.first + self.open.len() as u64);
+        let end = self.end();
         let is_untouched = |(index, open): &(usize, &Open)| {
             let span = Span(self.first + *index as u64);
-            counts.get(&span).copied().unwrap_or(0) == open.parcels
+            span >= self.floor && counts.get(&span).copied().unwrap_or(0) == open.parcels
         };
         let untouched = self.open.iter().enumerate().rev().take_while(is_untouched).count();
         let mut cut = Span(end.0 - untouched as u64);
@@ -123,6 +138,11 @@ impl Tracker {
     /// True when everything routed is acknowledged.
     pub(crate) fn is_settled(&self) -> bool {
         self.open.is_empty()
+    }
+
+    /// The span that comes next.
+    fn end(&self) -> Span {
+        Span(self.first + self.open.len() as u64)
     }
 
     fn advance(&mut self) -> bool {
@@ -216,6 +236,23 @@ mod tests {
             Some(spans[2])
         );
         assert_eq!(tracker.routed(), 30);
+    }
+
+    #[test]
+    fn what_can_no_longer_be_read_is_not_forgotten() {
+        let mut tracker = Tracker::new(0);
+        let before = tracker.track(10, 1, 1);
+        // The source swept away everything before 50.
+        tracker.track(50, 0, 0);
+        tracker.keep();
+        let behind = tracker.track(60, 1, 1);
+        assert_eq!(tracker.cut(&[&[before], &[behind]]), Some(behind));
+        assert_eq!((tracker.position(), tracker.routed()), (0, 50));
+        assert_eq!(tracker.cut(&[&[before]]), None);
+        assert!(tracker.acknowledge(before));
+        assert_eq!(tracker.position(), 50);
+        let next = tracker.track(60, 1, 1);
+        assert_eq!(tracker.cut(&[&[next]]), Some(next), "that is read again as any other");
     }
 
     proptest! {
