@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use kmirror_client::clock;
 use kmirror_client::produce::{BatchId, Obstacle};
+use tokio::time::Instant;
 
 use super::{Lane, Mood, News, Produce};
 use crate::flow::{Life, Produced, Stall};
@@ -18,11 +19,15 @@ use crate::stage::commit::{Span, Tracker};
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// After this long without an acknowledgement a lane makes no progress, if the reason is known.
-const STALLED_AFTER: Duration = Duration::from_secs(3);
+pub(super) const STALLED_AFTER: Duration = Duration::from_secs(3);
 
-/// The same while another lane makes none either: then it is more likely so, and what many hold
-/// together is more.
-const STALLED_AFTER_ANOTHER: Duration = Duration::from_secs(1);
+/// The same if another lane made none [lately](LATELY) either: then it is more likely so, and what
+/// many hold together is more.
+pub(super) const STALLED_AFTER_ANOTHER: Duration = Duration::from_secs(1);
+
+/// For so long a lane that made no progress counts, even if what it had was taken back: it may have
+/// something to send again, or never.
+pub(super) const LATELY: Duration = Duration::from_secs(30);
 
 /// The same if all that is known is that the leader has not answered: it may be slow or far.
 const SILENT_AFTER: Duration = Duration::from_secs(10);
@@ -137,15 +142,15 @@ impl Produce {
     /// whoever reads the partition now has sent.
     pub(super) fn look(&mut self) {
         self.is_watching = false;
-        let is_any_stalled = self.lanes.iter().any(|lane| lane.is_stalled);
-        let after = if is_any_stalled { STALLED_AFTER_ANOTHER } else { STALLED_AFTER };
+        let now = clock::now();
+        let after = self.patience(now);
         for index in 0..self.lanes.len() {
             if self.lanes[index].is_idle() {
                 continue;
             }
             self.drop_ended(index);
             if let Some(stall) = self.stall(&self.lanes[index], after) {
-                self.lanes[index].is_stalled = true;
+                self.lanes[index].stalled_at = Some(now);
                 for life in self.lanes[index].lives() {
                     let stall = stall.clone();
                     self.produced.push_back(Produced::Stalled { life, stall });
@@ -153,6 +158,13 @@ impl Produce {
             }
             self.watch();
         }
+    }
+
+    /// How long a lane may be without an acknowledgement.
+    pub(super) fn patience(&self, now: Instant) -> Duration {
+        let is_of_late = |at: Instant| now.duration_since(at) < LATELY;
+        let is_any_stalled = self.lanes.iter().any(|lane| lane.stalled_at.is_some_and(is_of_late));
+        if is_any_stalled { STALLED_AFTER_ANOTHER } else { STALLED_AFTER }
     }
 
     /// What is wrong with a lane that has something to send, if it makes no progress.

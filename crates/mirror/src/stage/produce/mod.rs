@@ -97,8 +97,8 @@ struct Lane {
     waits_for_room: bool,
     /// Since when it has had something to send and nothing was acknowledged.
     since: Instant,
-    /// It was found to make no progress, and nothing was acknowledged since.
-    is_stalled: bool,
+    /// When it was last found to make no progress, if nothing was acknowledged since.
+    stalled_at: Option<Instant>,
     /// What its last failure said, if nothing was acknowledged since.
     failure: Option<(&'static str, String)>,
     /// Whose parcel came last.
@@ -294,7 +294,7 @@ impl Produce {
                 let flying = lane.in_flight.remove(at).expect("invariant: it was just found");
                 lane.backoff.reset();
                 lane.since = clock::now();
-                lane.is_stalled = false;
+                lane.stalled_at = None;
                 lane.failure = None;
                 self.written(lane_index, &flying.waiting);
             }
@@ -434,7 +434,7 @@ impl Lane {
             mood: Mood::Flowing,
             waits_for_room: false,
             since: clock::now(),
-            is_stalled: false,
+            stalled_at: None,
             failure: None,
             last: None,
         }

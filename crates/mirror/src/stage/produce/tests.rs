@@ -7,6 +7,7 @@ use kmirror_client::{Client, ErrorCode};
 use kmirror_fake::{Action, ApiKey, Cluster};
 use proptest::prelude::*;
 
+use super::aside::{LATELY, STALLED_AFTER, STALLED_AFTER_ANOTHER};
 use super::*;
 use crate::flow::Generation;
 use crate::metrics::Metrics;
@@ -210,6 +211,24 @@ fn what_is_behind_a_record_that_was_left_out_is_not_read_again_with_what_was_wri
             bench.offset = bench.tracker.routed();
             assert_eq!(bench.offset, if is_merged { 5 } else { 4 });
         }
+    });
+}
+
+#[test]
+fn a_lane_that_stalled_and_has_nothing_to_send_any_more_does_not_hurry_the_others_for_ever() {
+    on_a_stream(async {
+        let mut bench = Bench::start(2, 1 << 30).await;
+        let set = |replicas| bench.cluster.set_topic_config("orders", MIN_REPLICAS, replicas);
+        set("2").expect("a setting");
+        let lane = bench.push(0);
+        bench.stage.pump(lane);
+        bench.until("it stalls", |bench| bench.stage.lanes[0].stalled_at.is_some()).await;
+        bench.life.end();
+        let life = Arc::clone(&bench.life);
+        bench.stage.forget(&life);
+        bench.until("it is given up", |bench| bench.stage.lanes[0].is_idle()).await;
+        assert_eq!(bench.stage.patience(clock::now()), STALLED_AFTER_ANOTHER);
+        assert_eq!(bench.stage.patience(clock::now() + LATELY), STALLED_AFTER);
     });
 }
 
