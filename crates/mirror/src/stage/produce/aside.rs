@@ -4,6 +4,7 @@
 //! Always true: what is taken back is on no wire and known not to be written, so that sending it
 //! again, here or elsewhere, repeats nothing.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use kmirror_client::clock;
 use kmirror_client::produce::{BatchId, Obstacle};
 use tokio::time::Instant;
 
-use super::{Lane, Mood, News, Produce};
-use crate::flow::{Life, Produced, Stall};
+use super::{Lane, Mood, News, Produce, Waiting};
+use crate::flow::{Generation, Life, Produced, Stall};
 use crate::stage::commit::{Span, Tracker};
 
 /// How often lanes are looked at while any has something to send.
@@ -52,32 +53,33 @@ impl Produce {
     /// `tracker` then says, and copies the rest out of the answers it is in. True if something is
     /// left that is still tried.
     pub(crate) fn put_aside(&mut self, life: &Arc<Life>, tracker: &mut Tracker) -> bool {
-        let lanes = self.used_by(life);
+        let mut lanes = self.used.remove(&life.generation).unwrap_or_default();
         lanes.iter().for_each(|lane| self.take_back(*lane, |other| std::ptr::eq(other, &**life)));
-        let is_of_life = |waiting: &super::Waiting| Arc::ptr_eq(&waiting.receipt.life, life);
+        let is_of_life = |waiting: &Waiting| Arc::ptr_eq(&waiting.receipt.life, life);
         let waiting = lanes.iter().flat_map(|lane| &self.lanes[*lane].waiting);
         let spans: Vec<&[Span]> = waiting
             .filter(|waiting| is_of_life(waiting) && !waiting.receipt.is_begun)
             .map(|waiting| &waiting.receipt.spans[..])
             .collect();
         let cut = tracker.cut(&spans);
-        let mut is_any_left = false;
-        for lane in lanes {
+        lanes.retain(|&lane| {
             self.lanes[lane].waiting.retain(|waiting| {
                 let is_cut = cut.is_some_and(|cut| waiting.receipt.spans[0] >= cut);
                 !(is_of_life(waiting) && is_cut)
             });
             self.copy_out(lane, life);
-            let Lane { waiting, in_flight, .. } = &self.lanes[lane];
-            is_any_left |= waiting.iter().any(is_of_life)
-                || in_flight.iter().any(|flying| is_of_life(&flying.waiting));
+            let is_left = self.lanes[lane].parcels().any(is_of_life);
+            if !is_left {
+                self.lanes[lane].forget_last(life.generation);
+            }
             self.pump(lane);
+            is_left
+        });
+        let is_any_left = !lanes.is_empty();
+        if is_any_left {
+            self.used.insert(life.generation, lanes);
         }
         is_any_left
-    }
-
-    fn used_by(&self, life: &Life) -> Vec<usize> {
-        self.used.get(&life.generation).into_iter().flatten().copied().collect()
     }
 
     /// Takes what the producer has of the lives that `are_meant` back to the front of the lane, as
@@ -106,7 +108,7 @@ impl Produce {
     /// What is on a wire stays where it is.
     fn copy_out(&mut self, lane: usize, life: &Arc<Life>) {
         let lane = &mut self.lanes[lane];
-        let is_leased = |waiting: &super::Waiting| {
+        let is_leased = |waiting: &Waiting| {
             waiting.receipt.lease.is_some() && Arc::ptr_eq(&waiting.receipt.life, life)
         };
         for waiting in lane.waiting.iter_mut().filter(|waiting| is_leased(waiting)) {
@@ -137,23 +139,28 @@ impl Produce {
         }
     }
 
-    /// Tells of each life in a lane without progress, and drops what came back of ended ones: the
+    /// Tells of each life in a lane without progress, once, whatever the number of its lanes, for
+    /// [`Produce::put_aside`] sees to all of them; and drops what came back of ended ones: the
     /// producer would send it again until it is written, which may be after newer records that
     /// whoever reads the partition now has sent.
     pub(super) fn look(&mut self) {
         self.is_watching = false;
         let now = clock::now();
         let after = self.patience(now);
+        let mut told = HashSet::new();
         for index in 0..self.lanes.len() {
+            self.drop_ended(index);
             if self.lanes[index].is_idle() {
                 continue;
             }
-            self.drop_ended(index);
             if let Some(stall) = self.stall(&self.lanes[index], after) {
                 self.lanes[index].stalled_at = Some(now);
-                for life in self.lanes[index].lives() {
-                    let stall = stall.clone();
-                    self.produced.push_back(Produced::Stalled { life, stall });
+                for waiting in self.lanes[index].parcels() {
+                    let life = &waiting.receipt.life;
+                    if life.is_current() && told.insert(life.generation) {
+                        let (life, stall) = (Arc::clone(life), stall.clone());
+                        self.produced.push_back(Produced::Stalled { life, stall });
+                    }
                 }
             }
             self.watch();
@@ -185,17 +192,14 @@ impl Produce {
 }
 
 impl Lane {
-    /// Whose parcels it has, apart from those that were given up.
-    fn lives(&self) -> Vec<Arc<Life>> {
-        let under_way = self.in_flight.iter().map(|flying| &flying.waiting);
-        let mut lives: Vec<Arc<Life>> = Vec::new();
-        for waiting in under_way.chain(&self.waiting) {
-            let life = &waiting.receipt.life;
-            if life.is_current() && !lives.iter().any(|known| Arc::ptr_eq(known, life)) {
-                lives.push(Arc::clone(life));
-            }
-        }
-        lives
+    /// What it has, under way and waiting.
+    fn parcels(&self) -> impl Iterator<Item = &Waiting> {
+        self.in_flight.iter().map(|flying| &flying.waiting).chain(&self.waiting)
+    }
+
+    /// Nothing of that life is left.
+    fn forget_last(&mut self, generation: Generation) {
+        self.last = self.last.filter(|last| *last != generation);
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) struct Produce {
     recoder: Recoder,
     lanes: Vec<Lane>,
     index: HashMap<TopicPartition, usize>,
-    /// The lanes that each life has used.
+    /// The lanes that each life has used since it was last set aside, or has something in.
     used: HashMap<Generation, BTreeSet<usize>>,
     /// Whether a look for lanes without progress is due.
     is_watching: bool,
@@ -232,6 +232,9 @@ impl Produce {
         let lane = &mut self.lanes[lane];
         while lane.waiting.front().is_some_and(|first| !first.receipt.life.is_current()) {
             lane.waiting.pop_front();
+        }
+        if lane.waiting.len() < 2 {
+            return lane.waiting.pop_front();
         }
         let round_trip = self.producer.round_trip(&lane.partition).unwrap_or_default();
         let under_way = self.deliveries.len().max(self.config.produce.in_flight_max.into());

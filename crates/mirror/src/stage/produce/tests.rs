@@ -232,6 +232,30 @@ fn a_lane_that_stalled_and_has_nothing_to_send_any_more_does_not_hurry_the_other
     });
 }
 
+#[test]
+fn a_life_without_progress_is_told_of_once_and_then_costs_only_the_lanes_it_has_something_in() {
+    on_a_stream(async {
+        let mut bench = Bench::start(50, 1 << 30).await;
+        let set = |replicas| bench.cluster.set_topic_config("orders", MIN_REPLICAS, replicas);
+        set("2").expect("a setting");
+        let lanes: Vec<usize> = (0..50).map(|partition| bench.push(partition)).collect();
+        lanes.iter().for_each(|lane| bench.stage.pump(*lane));
+        let told = tokio::time::timeout(PATIENCE, bench.stage.next()).await.expect("news");
+        assert!(matches!(told, Produced::Stalled { .. }));
+        assert!(bench.stage.produced.is_empty(), "it is told of once, not for each lane");
+        let life = Arc::clone(&bench.life);
+        let is_any_left = bench.stage.put_aside(&life, &mut bench.tracker);
+        let left: BTreeSet<usize> =
+            lanes.into_iter().filter(|lane| !bench.stage.lanes[*lane].is_idle()).collect();
+        assert_eq!(is_any_left, !left.is_empty());
+        assert_eq!(bench.stage.used.remove(&life.generation).unwrap_or_default(), left);
+        // What is pushed later is found as well.
+        bench.offset = bench.tracker.routed();
+        let lane = bench.push(49);
+        assert!(bench.stage.used[&life.generation].contains(&lane) || left.contains(&lane));
+    });
+}
+
 /// On a runtime as a stream has it: everything on one thread, the stage in a task.
 fn on_a_stream<F: Future<Output = ()> + 'static>(work: F) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
