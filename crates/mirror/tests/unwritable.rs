@@ -96,6 +96,35 @@ async fn sixteen_unwritable_partitions_keep_nobody_from_flowing_and_lose_and_rep
     pair.arrives("stuck").await;
 }
 
+/// The records of these are read once more by whoever goes on behind the record that stopped them.
+#[tokio::test]
+async fn partitions_that_stopped_and_cannot_be_written_hold_little() {
+    const PARTITIONS: i32 = 16;
+    let pair = Pair::start(1).await;
+    pair.topic("stuck", PARTITIONS);
+    let compacted = [("min.insync.replicas", "2"), ("cleanup.policy", "compact")];
+    pair.destination.create_topic_with("stuck", PARTITIONS, &compacted);
+    for partition in 0..PARTITIONS {
+        let record = Record::new("key", vec![7; 200_000]);
+        pair.source.produce_direct("stuck", partition, record).unwrap();
+        let last = Record::value("a compacted topic does not take it");
+        pair.source.produce_direct("stuck", partition, last).unwrap();
+    }
+    let running = Running::start(config(&pair)).await;
+    until("all have stopped", || async {
+        let stuck = stuck(&running);
+        let is_halted = |partition: &Partition| partition.state == State::Halted;
+        stuck.len() == PARTITIONS as usize && stuck.iter().all(is_halted)
+    })
+    .await;
+    let used = || running.status().memory.used_bytes;
+    until("they hold little", || async { used() < MEMORY_BYTES / 4 }).await;
+    pair.topic("good", 1);
+    pair.destination.create_topic("good", 1);
+    pair.fill("good", 50, 40);
+    pair.arrives("good").await;
+}
+
 #[tokio::test]
 async fn a_hundred_unwritable_partitions_keep_nobody_from_flowing() {
     a_healthy_topic_flows_beside(100).await;

@@ -128,6 +128,14 @@ pub(crate) fn remedy(trouble: &Trouble, position: Position, config: &Config) -> 
     }
 }
 
+/// Whether what was read before it, or some of it, can no longer be read.
+pub(crate) fn is_log_gone(trouble: &Trouble) -> bool {
+    matches!(
+        trouble,
+        Trouble::OutOfRange { .. } | Trouble::Truncated { .. } | Trouble::Recreated { .. }
+    )
+}
+
 /// A word for a trouble, for counting.
 pub(crate) fn kind(trouble: &Trouble) -> &'static str {
     match trouble {

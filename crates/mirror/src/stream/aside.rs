@@ -3,10 +3,11 @@
 //!
 //! Always true:
 //! - a partition that was set aside has nothing in memory but what is on a wire, may be written
-//!   already, or cannot be read again without repeating what was written;
+//!   already, or cannot be read again, or not without repeating what was written;
 //! - if something of it is left, the producer goes on trying that; if not, the partition waits in
 //!   line, and no more are read at once, to try, than fit into a part of the stream's memory;
-//! - the first acknowledgement makes it one of the others again.
+//! - the first acknowledgement makes it one of the others again;
+//! - one that stopped, or is done, gives up what it has in the same way, and is not tried.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -67,8 +68,17 @@ impl Stream {
     /// Sets a partition aside of which nothing was acknowledged for seconds.
     pub(super) fn put_aside(&mut self, life: &Arc<Life>, stall: &Stall) {
         let Some(owned) = self.owned.get_mut(&life.partition) else { return };
-        if !Arc::ptr_eq(&owned.life, life) || owned.phase != Phase::Flowing {
+        if !Arc::ptr_eq(&owned.life, life) {
             return;
+        }
+        match owned.phase {
+            Phase::Flowing => {}
+            // Nothing more of it is read here, and its status says why.
+            Phase::Halted | Phase::Done => {
+                self.produce.put_aside(life, &mut owned.tracker);
+                return;
+            }
+            Phase::Waiting | Phase::Leaving => return,
         }
         let Stall { destination, kind, why, waited } = stall;
         let step = owned.aside.as_ref().map(|aside| aside.step);
@@ -91,9 +101,7 @@ impl Stream {
         owned.aside = Some(Aside { since, step: Step::Kept });
         owned.is_paused = false;
         self.fetch.end(&life.partition);
-        // What was fetched of a log that became another one cannot be read again.
-        let is_kept = owned.onward.is_some() || self.produce.put_aside(life, &mut owned.tracker);
-        if !is_kept {
+        if !self.produce.put_aside(life, &mut owned.tracker) {
             self.line_up(&life.partition);
         }
     }

@@ -47,7 +47,6 @@ impl Stream {
             // It is the same log further on: the position passes the gap once what is under way is
             // acknowledged.
             owned.tracker.track(next_offset, 0, 0);
-            owned.tracker.keep();
             owned.leader_epoch = from.leader_epoch;
             owned.note_position();
             self.fetch.begin(partition, from);

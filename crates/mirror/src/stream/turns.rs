@@ -125,6 +125,9 @@ impl Stream {
             return Ok(());
         }
         owned.topic_id = position.topic_id.or(owned.topic_id);
+        if fetch::is_log_gone(trouble) {
+            owned.tracker.keep();
+        }
         match fetch::remedy(trouble, position, &self.config) {
             Remedy::Halt(halt) => return self.halt(partition, halt),
             Remedy::Retry => {
@@ -145,7 +148,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Stops a partition alone; what was fetched before the trouble is still written and committed.
+    /// Stops a partition alone; what was fetched before the trouble is still written, if the
+    /// destination takes it in time, and committed.
     pub(super) fn halt(&mut self, partition: &TopicPartition, halt: Halt) -> Result<(), Error> {
         self.fetch.end(partition);
         self.board.error(halt.kind());
