@@ -89,10 +89,17 @@ async fn catching_up_waits_for_what_another_instance_mirrors() {
     config.source = config.source.with_client_id("slow");
     let other = Running::start(config).await;
     until("it has all", || async { other.status().partitions.len() == 4 }).await;
-    let held = pair.source.intercept(ApiKey::Fetch, |context| match context.client_id {
-        Some("slow") => Action::Error(ResponseError::NotLeaderOrFollower),
+    let refusals = Arc::new(AtomicU64::new(0));
+    let refused = Arc::clone(&refusals);
+    let held = pair.source.intercept(ApiKey::Fetch, move |context| match context.client_id {
+        Some("slow") => {
+            refused.fetch_add(1, Ordering::Relaxed);
+            Action::Error(ResponseError::NotLeaderOrFollower)
+        }
         _ => Action::Continue,
     });
+    // A fetch that waited at the broker already would bring the records.
+    until("it is refused", || async { refusals.load(Ordering::Relaxed) > 0 }).await;
     pair.fill("orders", 3, 3);
     let running = Running::start(grouped(&pair).with_until_caught_up()).await;
     let mirror = Arc::clone(&running.mirror);
