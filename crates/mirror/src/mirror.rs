@@ -18,12 +18,12 @@ use crate::control::plan::Plan;
 use crate::control::topics::Topics;
 use crate::error::{End, Error, Halt};
 use crate::metrics::Metrics;
+use crate::positions::Group;
 use crate::positions::caught_up::{self, Stuck};
 use crate::positions::progress::Registry;
 use crate::shutdown::{self, Phase as Ending, Shutdown, Trigger};
 use crate::status::{self, Board, Phase, Status, Totals};
-use crate::stream::Remains;
-use crate::supervisor::{Common, Control, Streams};
+use crate::supervisor::{self, Common, Control, Streams};
 
 /// One mirror: from one source cluster to one destination cluster.
 #[derive(Debug)]
@@ -55,8 +55,9 @@ pub struct Report {
     /// Source offsets that were fetched and not acknowledged when the mirror ended, per partition:
     /// from the position to the last one fetched. Empty after a drain that ended in time.
     pub unfinished: Vec<(TopicPartition, std::ops::Range<i64>)>,
-    /// Positions that could not be committed at the end: what they stand for is acknowledged, and
-    /// will be mirrored again by whoever starts from the last commit.
+    /// Positions that could not be committed, at the end or when the group took the partition away:
+    /// what they stand for is acknowledged, and will be mirrored again by whoever starts from the
+    /// last commit.
     pub uncommitted: Vec<(TopicPartition, i64)>,
     /// How it came to an end.
     pub end: Ended,
@@ -170,10 +171,10 @@ impl Mirror {
             Watched { mirror: self, plans: common.plans.clone(), stuck: None, denied: None };
         watched.watch(&mut streams, caught_up, shutdown).await;
         let Watched { plans, stuck, denied, .. } = watched;
-        let remains = streams.join();
+        let unfinished = streams.join();
         abort.done();
         self.publish(&plans.borrow(), Phase::Stopped);
-        let Remains { unfinished, unwritten } = remains?;
+        let unfinished = unfinished?;
         if let Some(topics) = denied {
             return Err(Error::Denied { topics });
         }
@@ -194,8 +195,21 @@ impl Mirror {
         for (topic, why) in stuck.unwrap_or_default() {
             blocked.entry(topic).or_insert(why);
         }
+        let uncommitted = self.uncommitted().await;
         let (totals, halted) = (self.board.read().totals, self.board.halted());
-        Ok(Report { totals, halted, blocked, unfinished, uncommitted: unwritten, end })
+        Ok(Report { totals, halted, blocked, unfinished, uncommitted, end })
+    }
+
+    /// Positions that are not kept, though positions are: of every partition that a stream had, those
+    /// that the group took away included.
+    async fn uncommitted(&self) -> Vec<(TopicPartition, i64)> {
+        let Some(id) = self.config.group_id() else { return Vec::new() };
+        let mut unkept = self.registry.unkept();
+        if !unkept.is_empty() && self.trigger.phase() != Ending::Aborting {
+            let group = Group { admin: Admin::new(self.source.clone()), id: Arc::clone(id) };
+            unkept = supervisor::lacking(group, unkept).await;
+        }
+        unkept.into_iter().map(|(partition, at)| (partition, at.next_offset)).collect()
     }
 
     /// That no topic matches, if that is so.

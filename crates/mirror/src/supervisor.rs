@@ -1,18 +1,21 @@
 //! The streams' threads: starts them, watches them, joins them. A stream that fails, or panics,
 //! drains the others; the first error is the mirror's.
 //!
-//! Always true: no thread outlives [`Streams::join`]; a thread's runtime, clients and producer end
+//! Always true: no thread of a stream outlives [`Streams::join`]; a thread's runtime, clients and producer end
 //! with it.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use kmirror_client::admin::Admin;
 use kmirror_client::backoff::Backoff;
 use kmirror_client::budget::Budget;
+use kmirror_client::fetch::Position;
 use kmirror_client::produce::{self, BatchProducer};
-use kmirror_client::{Client, Lane, clock};
+use kmirror_client::{Client, Lane, TopicPartition, clock};
 use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -29,7 +32,7 @@ use crate::stage::fetch::Fetch;
 use crate::stage::produce::{Produce, Refusals};
 use crate::stage::route::Router;
 use crate::status::Board;
-use crate::stream::{Parts, Remains, Stream};
+use crate::stream::{Parts, Stream, Unfinished};
 
 /// What all streams are given.
 #[derive(Clone)]
@@ -110,27 +113,50 @@ impl Streams {
     ///
     /// # Errors
     /// The first stream's error.
-    pub(crate) fn join(self) -> Result<Remains, Error> {
-        let mut remains = Remains::default();
+    pub(crate) fn join(self) -> Result<Unfinished, Error> {
+        let mut unfinished = Unfinished::new();
         let mut failure = None;
         for Thread { name, handle } in self.threads {
             let outcome = handle.join().unwrap_or_else(|panic| {
                 Err(Error::Panicked { thread: name, message: words(panic.as_ref()) })
             });
             match outcome {
-                Ok(mut part) => {
-                    remains.unfinished.append(&mut part.unfinished);
-                    remains.unwritten.append(&mut part.unwritten);
-                }
+                Ok(mut part) => unfinished.append(&mut part),
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
-        failure.map_or(Ok(remains), Err)
+        failure.map_or(Ok(unfinished), Err)
     }
 }
 
+/// Asks `group`, on a thread of its own, which of `positions` it does not have: all of them, if it
+/// does not say so in time.
+pub(crate) async fn lacking(
+    group: Group,
+    positions: BTreeMap<TopicPartition, Position>,
+) -> BTreeMap<TopicPartition, Position> {
+    let (sender, answer) = oneshot::channel();
+    let asked = positions.clone();
+    let work = move || {
+        let Ok(runtime) = runtime("last-look") else { return };
+        runtime.block_on(async move {
+            tokio::select! { biased;
+                lacking = group.lacks(asked) => drop(sender.send(lacking)),
+                () = clock::sleep(ASK_TIMEOUT) => {}
+            }
+        });
+    };
+    match std::thread::Builder::new().name("last-look".to_owned()).spawn(work) {
+        Ok(_) => answer.await.unwrap_or(positions),
+        Err(_) => positions,
+    }
+}
+
+/// How long the group is asked at the end what it has.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How a thread ends.
-type Outcome = Result<Remains, Error>;
+type Outcome = Result<Unfinished, Error>;
 
 /// However a thread ends, the supervisor hears of it and the others drain.
 struct AtEnd {
@@ -153,7 +179,7 @@ fn run(index: usize, common: Common) -> Outcome {
     // two calls of the system, so each time a task wakes it would cost one.
     let stream = runtime.spawn_local(async move {
         let Some(stream) = connected(index, common, shutdown.clone()).await? else {
-            return Ok(Remains::default());
+            return Ok(Unfinished::new());
         };
         stream.run(shutdown).await
     });
@@ -164,7 +190,7 @@ impl Control {
     /// Keeps topics in step, and waits until all is caught up, until the mirror ends.
     async fn run(self, mut shutdown: Shutdown) -> Outcome {
         tokio::select! { biased;
-            () = shutdown.reached(Phase::Draining) => Ok(Remains::default()),
+            () = shutdown.reached(Phase::Draining) => Ok(Unfinished::new()),
             Err(error) = self.topics.run() => Err(error),
             never = wait_for_the_end(self.watched, self.on_caught_up) => match never {},
         }

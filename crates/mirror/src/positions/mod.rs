@@ -127,6 +127,23 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    /// Those of `positions` that the group does not have. What another instance took over and
+    /// committed, here or further on in the same topic, is kept; what cannot be asked is not.
+    pub(crate) async fn lacks(
+        self,
+        mut positions: BTreeMap<TopicPartition, Position>,
+    ) -> BTreeMap<TopicPartition, Position> {
+        let partitions: Vec<TopicPartition> = positions.keys().cloned().collect();
+        match Reader::Outside(self).read(&partitions).await {
+            Ok(found) => positions.retain(|partition, position| {
+                let found = found.positions.get(partition).map(|place| place.position);
+                !found.is_some_and(|found| covers(&found, position))
+            }),
+            Err(error) => tracing::warn!(error, "the group's positions not read"),
+        }
+        positions
+    }
+
     async fn write(&self, wanted: &BTreeMap<TopicPartition, OffsetAndMetadata>) -> Unwritten {
         match self.admin.alter_group_offsets(&self.id, wanted).await {
             Ok(results) => {
@@ -142,6 +159,12 @@ impl Group {
             }
         }
     }
+}
+
+/// Whether a position that is kept is `position` or further on in the same topic.
+fn covers(kept: &Position, position: &Position) -> bool {
+    let are_others = kept.topic_id.zip(position.topic_id).is_some_and(|(one, it)| one != it);
+    !are_others && kept.next_offset >= position.next_offset
 }
 
 /// Who reads positions. Cheap to clone.
@@ -207,6 +230,20 @@ fn offsets(positions: &Positions) -> BTreeMap<TopicPartition, OffsetAndMetadata>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_covers_what_is_before_it_in_the_same_topic() {
+        let at = |next_offset, id: Option<u128>| Position {
+            topic_id: id.map(uuid::Uuid::from_u128),
+            ..Position::at(next_offset)
+        };
+        for id in [None, Some(1)] {
+            assert!(covers(&at(5, id), &at(5, Some(1))));
+            assert!(covers(&at(6, Some(1)), &at(5, id)));
+            assert!(!covers(&at(4, id), &at(5, Some(1))));
+        }
+        assert!(!covers(&at(6, Some(1)), &at(5, Some(2))), "it is another topic's");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_position_that_does_not_move_is_written_again_long_before_brokers_forget_it() {

@@ -18,6 +18,8 @@ use kmirror_client::TopicPartition;
 use kmirror_client::fetch::Position;
 use tokio::sync::watch;
 
+use super::Kept;
+
 /// The progress of all partitions.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -38,6 +40,8 @@ pub(crate) struct Progress {
 struct Inner {
     /// Everything before is acknowledged.
     acknowledged: Option<Position>,
+    /// The position that is kept for whoever has the partition next.
+    kept: Option<Kept>,
     /// Where the log ended at the start.
     end: Option<i64>,
     /// The source has the position: it answered when it was asked to read from there on.
@@ -106,6 +110,14 @@ impl Registry {
         });
     }
 
+    /// What is acknowledged and not kept, whichever stream had it last.
+    pub(crate) fn unkept(&self) -> BTreeMap<TopicPartition, Position> {
+        let unkept = |(partition, progress): (&TopicPartition, &Arc<Progress>)| {
+            Some((partition.clone(), progress.unkept()?))
+        };
+        self.partitions().iter().filter_map(unkept).collect()
+    }
+
     /// Notes that a stream had its first assignment. To be called once by each.
     pub(crate) fn note_assigned(&self) {
         self.unassigned.fetch_sub(1, Ordering::AcqRel);
@@ -145,6 +157,19 @@ impl Progress {
         position.zip(inner.end).is_some_and(|(position, end)| position >= end)
     }
 
+    /// Notes what is kept. A write may end after its partition was given up, so this takes no hold.
+    pub(crate) fn set_kept(&self, kept: Kept) {
+        self.inner().kept = Some(kept);
+    }
+
+    /// Up to where it is acknowledged, unless just that is kept.
+    fn unkept(&self) -> Option<Position> {
+        let inner = self.inner();
+        let (acknowledged, kept) = (inner.acknowledged?, inner.kept);
+        let is_kept = kept.is_some_and(|kept| kept.next_offset == acknowledged.next_offset);
+        (!is_kept).then_some(acknowledged)
+    }
+
     /// How it stands; nothing if no stream holds it.
     pub(crate) fn standing(&self) -> Option<Standing> {
         self.inner().standing.clone()
@@ -168,6 +193,16 @@ impl Hold {
         if before.is_some_and(|before| position.next_offset < before.next_offset) {
             self.forget_log();
         }
+    }
+
+    /// The position that is kept, if any is.
+    pub(crate) fn kept(&self) -> Option<Kept> {
+        self.progress.inner().kept
+    }
+
+    /// Notes what is kept; nothing if what is kept is of another log.
+    pub(crate) fn set_kept(&self, kept: Option<Kept>) {
+        self.progress.inner().kept = kept;
     }
 
     /// The log is another one: where it ends is asked anew.
@@ -221,6 +256,22 @@ mod tests {
         drop(first);
         assert!(releases.borrow_and_update().eq(&()));
         assert_eq!(registry.hold(&partition()).unwrap().acknowledged(), Some(Position::at(7)));
+    }
+
+    #[test]
+    fn what_is_acknowledged_and_not_kept_is_known_after_it_was_given_up() {
+        let registry = Registry::new(1);
+        let kept = |next_offset| Kept { next_offset, written_at: None };
+        let hold = registry.hold(&partition()).unwrap();
+        assert!(registry.unkept().is_empty(), "it has not begun");
+        hold.set_acknowledged(Position::at(7));
+        hold.set_kept(Some(kept(7)));
+        assert!(registry.unkept().is_empty());
+        hold.set_acknowledged(Position::at(9));
+        drop(hold);
+        assert_eq!(registry.unkept(), BTreeMap::from([(partition(), Position::at(9))]));
+        registry.of(&partition()).set_kept(kept(9));
+        assert!(registry.unkept().is_empty(), "its last write ended late");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 
 use kmirror_client::fetch::Position;
 
+use super::leaving::Unfinished;
 use super::owned::Owned;
 use crate::flow::Life;
 use crate::stage::commit::{Span, Tracker};
@@ -26,14 +27,34 @@ struct Partition {
     position: Position,
 }
 
+impl Partition {
+    fn is_settled(&self) -> bool {
+        self.tracker.is_settled() || self.life.strong_count() == 0
+    }
+}
+
 impl Departed {
     /// Takes a partition that leaves, after what waited was dropped.
     pub(super) fn take(&mut self, owned: Owned) {
-        self.partitions.retain(|partition| partition.life.strong_count() > 0);
+        self.partitions.retain(|partition| !partition.is_settled());
         if !owned.tracker.is_settled() {
             let (life, position) = (Arc::downgrade(&owned.life), owned.position());
             self.partitions.push(Partition { life, tracker: owned.tracker, position });
         }
+    }
+
+    /// Whether nothing of them is on the wire any more.
+    pub(super) fn is_settled(&self) -> bool {
+        self.partitions.iter().all(Partition::is_settled)
+    }
+
+    /// What is on the wire, or may be written and was never acknowledged.
+    pub(super) fn unfinished(&self) -> Unfinished {
+        let open = self.partitions.iter().filter(|partition| !partition.is_settled());
+        open.filter_map(|Partition { life, tracker, .. }| {
+            Some((life.upgrade()?.partition.clone(), tracker.position()..tracker.routed()))
+        })
+        .collect()
     }
 
     /// Acknowledges what came back of one, if it is one of these.

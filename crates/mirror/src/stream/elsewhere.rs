@@ -84,7 +84,7 @@ impl Stream {
         };
         let life = Arc::clone(&owned.life);
         owned.rewind(from, generation);
-        owned.kept = None;
+        owned.set_kept(None);
         if let Some(hold) = owned.hold() {
             hold.forget_log();
         }
@@ -133,7 +133,7 @@ impl Stream {
         }
         owned.destination = Some(Arc::clone(&topic.identity));
         if is_other {
-            owned.kept = None;
+            owned.set_kept(None);
             tracing::error!(
                 target: "kmirror::ledger", %partition, next_offset, error = chain(&replaced),
                 "went on"

@@ -27,6 +27,10 @@ pub(super) struct Leaving {
     flush_until: Instant,
     /// When the positions are given up too.
     write_until: Instant,
+    /// When the positions are written, the first time or again.
+    next_write: Instant,
+    /// How often they are written again if that fails.
+    writes_left: u32,
     hand_back: Option<HandBack>,
     step: Step,
 }
@@ -41,14 +45,8 @@ enum Step {
     Writing,
 }
 
-/// What is left of a stream that has ended. Empty after a clean end.
-#[derive(Debug, Default)]
-pub(crate) struct Remains {
-    /// What was fetched and not acknowledged.
-    pub(crate) unfinished: Vec<(TopicPartition, Range<i64>)>,
-    /// Positions that could not be written.
-    pub(crate) unwritten: Vec<(TopicPartition, i64)>,
-}
+/// What a stream that has ended had fetched and not acknowledged. Nothing after a clean end.
+pub(crate) type Unfinished = Vec<(TopicPartition, Range<i64>)>;
 
 /// What the status says of partitions until the next assignment.
 const LOST: &str = "lost to the group, whose coordinator may be out of reach; see the log";
@@ -56,11 +54,17 @@ const LOST: &str = "lost to the group, whose coordinator may be out of reach; se
 /// Time kept from a revocation's deadline for writing the positions.
 const COMMIT_RESERVE: Duration = Duration::from_secs(5);
 
+/// How often a revocation writes positions again that could not be written, and the pause before.
+const WRITES_AGAIN: u32 = 2;
+const WRITE_PAUSE: Duration = Duration::from_secs(1);
+
 impl Leaving {
-    /// When it has to be looked at again, whatever happens.
-    pub(super) fn deadline(&self) -> Instant {
+    /// When it has to be looked at again, whatever happens. While a write is under way its end is
+    /// waited for.
+    pub(super) fn deadline(&self, is_write_under_way: bool) -> Instant {
         match self.step {
             Step::Flushing => self.flush_until,
+            Step::Committing if !is_write_under_way => self.next_write.min(self.write_until),
             Step::Committing | Step::Writing => self.write_until,
         }
     }
@@ -83,8 +87,15 @@ impl Stream {
         let half = deadline.saturating_duration_since(clock::now()) / 2;
         let flush_until = deadline - COMMIT_RESERVE.min(half);
         tracing::info!(partitions = partitions.len(), "handing partitions back");
-        let (step, write_until) = (Step::Flushing, deadline);
-        self.leavings.push(Leaving { partitions, flush_until, write_until, hand_back, step });
+        self.leavings.push(Leaving {
+            partitions,
+            flush_until,
+            write_until: deadline,
+            next_write: clock::now(),
+            writes_left: WRITES_AGAIN,
+            hand_back,
+            step: Step::Flushing,
+        });
         self.advance_leavings();
     }
 
@@ -109,7 +120,17 @@ impl Stream {
         if self.keeper.is_none() && !is_late {
             return false;
         }
+        if leaving.step == Step::Writing && !is_late && self.is_any_unkept(&leaving.partitions) {
+            if let Some(left) = leaving.writes_left.checked_sub(1) {
+                leaving.writes_left = left;
+                leaving.next_write = clock::now() + WRITE_PAUSE;
+                leaving.step = Step::Committing;
+            }
+        }
         if leaving.step == Step::Committing && !is_late {
+            if clock::now() < leaving.next_write {
+                return false;
+            }
             leaving.step = Step::Writing;
             let mut positions = self.positions_to_commit();
             positions.retain(|partition, _| leaving.partitions.contains(partition));
@@ -129,6 +150,13 @@ impl Stream {
         self.owned
             .get(partition)
             .is_none_or(|owned| owned.tracker.is_settled() || !owned.life.is_current())
+    }
+
+    /// Whether a position of these is not kept, though positions are.
+    fn is_any_unkept(&self, partitions: &BTreeSet<TopicPartition>) -> bool {
+        let owned = partitions.iter().filter_map(|partition| self.owned.get(partition));
+        let is_unkept = |owned: &super::Owned| owned.start.is_some() && !owned.is_kept();
+        self.keeps && owned.into_iter().any(is_unkept)
     }
 
     /// The group says these are gone. What is known of them to be acknowledged is kept for whoever
@@ -151,7 +179,7 @@ impl Stream {
         mut self,
         mut shutdown: Shutdown,
         failure: Option<Error>,
-    ) -> Result<Remains, Error> {
+    ) -> Result<Unfinished, Error> {
         let deadline = clock::now() + self.config.shutdown_timeout;
         for (partition, owned) in &mut self.owned {
             self.fetch.end(partition);
@@ -168,20 +196,24 @@ impl Stream {
                 () = self.write_last(deadline) => {}
             }
         }
-        let mut remains = self.remains();
-        remains.unwritten.append(&mut draining.lost);
+        let unfinished = self.unfinished();
         if !aborted {
             drop(draining.hand_backs);
             self.assign.leave().await;
         }
-        draining.failure.map_or(Ok(remains), Err)
+        draining.failure.map_or(Ok(unfinished), Err)
     }
 
-    /// Waits until what was fetched is acknowledged, at the longest until `deadline`.
+    /// Waits until what was fetched is acknowledged, that of partitions which left before included,
+    /// at the longest until `deadline`.
     async fn flush(&mut self, deadline: Instant, draining: &mut Draining) {
         let mut is_member = true;
         let owned: Vec<TopicPartition> = self.owned.keys().cloned().collect();
-        while !owned.iter().all(|partition| self.is_flushed(partition)) {
+        let is_flushed = |stream: &Stream| {
+            let are_flushed = owned.iter().all(|partition| stream.is_flushed(partition));
+            are_flushed && stream.departed.is_settled()
+        };
+        while !is_flushed(self) {
             tokio::select! { biased;
                 () = tokio::time::sleep_until(deadline) => return,
                 produced = self.produce.next() => match produced {
@@ -192,6 +224,8 @@ impl Stream {
                         draining.failure = draining.failure.take().or(outcome.err());
                     }
                 },
+                // What is refused of a partition that left is dropped without another word.
+                Ok(()) = self.releases.changed() => {}
                 Some(job) = self.jobs.next() => {
                     let outcome = self.take_job(job);
                     draining.failure = draining.failure.take().or(outcome.err());
@@ -199,13 +233,7 @@ impl Stream {
                 change = self.assign.next(), if is_member => match change {
                     // Handed back after the last commit; they are given up either way.
                     Ok(Change::Revoking { hand_back, .. }) => draining.hand_backs.push(hand_back),
-                    Ok(Change::Lost(partitions)) => {
-                        let of_these = |(partition, _): &(TopicPartition, i64)| {
-                            partitions.contains(partition)
-                        };
-                        draining.lost.extend(self.unwritten().into_iter().filter(of_these));
-                        self.lose(&partitions);
-                    }
+                    Ok(Change::Lost(partitions)) => self.lose(&partitions),
                     Ok(Change::Added(_)) => {}
                     Err(error) => {
                         tracing::warn!(error = chain(&error), "the group was left while draining");
@@ -242,24 +270,14 @@ impl Stream {
     }
 
     /// What is left now. What a refusal stopped is not: it is reported as such.
-    pub(super) fn remains(&self) -> Remains {
+    pub(super) fn unfinished(&self) -> Unfinished {
         let is_stopped =
             |owned: &super::Owned| owned.phase == Phase::Halted && !owned.life.is_current();
         let range = |(partition, owned): (&TopicPartition, &super::Owned)| {
             let (from, to) = (owned.tracker.position(), owned.tracker.routed());
             (from < to && !is_stopped(owned)).then(|| (partition.clone(), from..to))
         };
-        let unfinished = self.owned.iter().filter_map(range).collect();
-        Remains { unfinished, unwritten: self.unwritten() }
-    }
-
-    /// Positions that are not kept, though positions are kept.
-    fn unwritten(&self) -> Vec<(TopicPartition, i64)> {
-        let position = |(partition, owned): (&TopicPartition, &super::Owned)| {
-            let is_unwritten = self.keeps && owned.start.is_some() && !owned.is_kept();
-            is_unwritten.then(|| (partition.clone(), owned.tracker.position()))
-        };
-        self.owned.iter().filter_map(position).collect()
+        self.owned.iter().filter_map(range).chain(self.departed.unfinished()).collect()
     }
 }
 
@@ -270,6 +288,4 @@ struct Draining {
     failure: Option<Error>,
     /// Kept until the last commit is over.
     hand_backs: Vec<HandBack>,
-    /// Positions that were not written when the group took the partitions away.
-    lost: Vec<(TopicPartition, i64)>,
 }

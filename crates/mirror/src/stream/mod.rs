@@ -48,7 +48,7 @@ use crate::status::{Board, Cell, State};
 use aside::Line;
 use departed::Departed;
 use leaving::Leaving;
-pub(crate) use leaving::Remains;
+pub(crate) use leaving::Unfinished;
 use owned::{Owned, Phase};
 use planned::Sizes;
 use start::{Lookup, Starts};
@@ -207,12 +207,12 @@ impl Stream {
     ///
     /// # Errors
     /// What ends the whole mirror.
-    pub(crate) async fn run(mut self, mut shutdown: Shutdown) -> Result<Remains, Error> {
+    pub(crate) async fn run(mut self, mut shutdown: Shutdown) -> Result<Unfinished, Error> {
         let mut failure = self.replan().await.err();
         while failure.is_none() {
             match self.turn(&mut shutdown).await {
                 Turn::Drain => break,
-                Turn::Abort => return Ok(self.remains()),
+                Turn::Abort => return Ok(self.unfinished()),
                 turn => failure = self.take(turn).await.err(),
             }
         }
@@ -264,7 +264,8 @@ impl Stream {
     }
 
     fn next_tick(&self) -> Instant {
-        let deadlines = self.leavings.iter().map(Leaving::deadline).chain(self.line.deadline());
+        let deadlines = self.leavings.iter().map(|leaving| leaving.deadline(self.keeper.is_none()));
+        let deadlines = deadlines.chain(self.line.deadline());
         let judgement = self.config.until_caught_up.then_some(self.next_judgement);
         // While a write is under way its end is what the next one waits for.
         let commit = self.keeper.is_some().then_some(self.next_commit);

@@ -42,8 +42,6 @@ pub(super) struct Owned {
     pub(super) destination: Option<Arc<Destination>>,
     /// Where it goes on once nothing is under way any more.
     pub(super) onward: Option<Onward>,
-    /// The position that is kept.
-    pub(super) kept: Option<Kept>,
     pub(super) is_paused: bool,
     /// It cannot be written; it is not read but to try.
     pub(super) aside: Option<Aside>,
@@ -108,7 +106,6 @@ impl Owned {
             topic_id: None,
             destination: None,
             onward: None,
-            kept: None,
             is_paused: false,
             aside: None,
             is_source_troubled: false,
@@ -145,7 +142,8 @@ impl Owned {
     /// the same topic.
     pub(super) fn set_start(&mut self, start: Position, is_kept: bool) {
         let written_at = None;
-        self.kept = is_kept.then_some(Kept { next_offset: start.next_offset, written_at });
+        let kept = is_kept.then_some(Kept { next_offset: start.next_offset, written_at });
+        self.set_kept(kept);
         let is_ahead = |known: &Position| {
             let are_others = known.topic_id.zip(start.topic_id).is_some_and(|(one, it)| one != it);
             !is_kept || (!are_others && known.next_offset > start.next_offset)
@@ -217,14 +215,25 @@ impl Owned {
         Place { position: self.position(), destination: self.destination.clone() }
     }
 
+    fn kept(&self) -> Option<Kept> {
+        self.hold().and_then(Hold::kept)
+    }
+
+    /// Notes what is kept; nothing if what is kept is of another log.
+    pub(super) fn set_kept(&self, kept: Option<Kept>) {
+        if let Some(hold) = self.hold() {
+            hold.set_kept(kept);
+        }
+    }
+
     /// Whether its position is what is kept.
     pub(super) fn is_kept(&self) -> bool {
-        self.kept.is_some_and(|kept| kept.next_offset == self.tracker.position())
+        self.kept().is_some_and(|kept| kept.next_offset == self.tracker.position())
     }
 
     /// Whether its position has been kept for so long that it is to be written again.
     pub(super) fn is_kept_for_long(&self, now: Instant) -> bool {
-        self.kept.is_some_and(|kept| kept.is_old(now))
+        self.kept().is_some_and(|kept| kept.is_old(now))
     }
 
     /// Whether it has mirrored everything that was there at the start.

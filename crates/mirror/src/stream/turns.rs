@@ -277,9 +277,9 @@ impl Stream {
     pub(super) fn take_written(&mut self, written: Written) {
         self.keeper = Some(written.keeper);
         for (partition, place) in &written.positions {
-            if let Some(owned) = self.owned.get_mut(partition) {
-                let (next_offset, written_at) = (place.position.next_offset, Some(clock::now()));
-                owned.kept = Some(Kept { next_offset, written_at });
+            let (next_offset, written_at) = (place.position.next_offset, Some(clock::now()));
+            self.registry.of(partition).set_kept(Kept { next_offset, written_at });
+            if let Some(owned) = self.owned.get(partition) {
                 owned.cell().set_committed_offset(next_offset);
             }
         }
