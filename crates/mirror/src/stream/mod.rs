@@ -343,7 +343,8 @@ impl Stream {
             Job::Looked => {}
             Job::Retry(partition, generation) => {
                 let waiting = self.owned.get(&partition).filter(|owned| {
-                    owned.life.generation == generation && owned.phase == Phase::Flowing
+                    let is_read = owned.onward.is_none() && owned.aside.is_none();
+                    owned.life.generation == generation && owned.phase == Phase::Flowing && is_read
                 });
                 if let Some(owned) = waiting {
                     self.fetch.begin(&partition, owned.reading());
