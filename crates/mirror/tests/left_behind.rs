@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Pair, Running, until};
+use common::{Pair, Running, all_arrive, assert_at_least_once_in_order, until};
 use kmirror::config::Group;
 use kmirror::status::{Partition, State};
 use kmirror::{Config, Ended, Report};
@@ -150,4 +150,32 @@ async fn what_one_stream_sent_and_another_waits_for_is_awaited_and_named_at_the_
     let named: Vec<(i32, i64)> = waiting.into_iter().map(|partition| (partition, 3)).collect();
     assert_eq!(uncommitted(&report), named, "{report:?}");
     assert!(!report.is_clean());
+}
+
+#[tokio::test]
+async fn partitions_that_cannot_be_written_are_handed_over_without_waiting_for_the_groups_deadline()
+{
+    for is_known_before in [true, false] {
+        let pair = Pair::start(1).await;
+        pair.topic("orders", 2);
+        pair.destination.create_topic("orders", 2);
+        let first = Running::start(config(&pair, Duration::from_secs(600))).await;
+        until("where it starts is kept", || async { committed(&pair) == [Some(0); 2] }).await;
+        // It may be written, so it can neither be taken back nor be acknowledged.
+        let silent = pair.destination.intercept(ApiKey::Produce, |_| Action::HandleThenDisconnect);
+        pair.fill("orders", 1, 3);
+        let is_set_aside = |partition: &Arc<Partition>| partition.state == State::Retrying;
+        let is_sent = || pair.destination.request_count(ApiKey::Produce) > 0;
+        until("it is under way", || async {
+            is_sent() && (!is_known_before || first.status().partitions.iter().all(is_set_aside))
+        })
+        .await;
+        let second = Running::start(config(&pair, Duration::from_secs(600))).await;
+        until("it has its share", || async { second.status().partitions.len() == 1 }).await;
+        drop(silent);
+        all_arrive(&pair, "orders").await;
+        assert_at_least_once_in_order(&pair, "orders");
+        assert!(first.stop().await.unfinished.is_empty());
+        assert!(second.stop().await.is_clean());
+    }
 }

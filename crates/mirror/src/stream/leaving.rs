@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::StreamExt;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 use super::owned::Phase;
 use super::{Job, Stream};
 use crate::error::{Error, chain};
-use crate::flow::Produced;
+use crate::flow::{Life, Produced, Stall};
 use crate::shutdown::{Phase as Ending, Shutdown};
 use crate::stage::assign::Change;
 use crate::status::State;
@@ -23,6 +24,8 @@ use crate::status::State;
 /// Partitions on their way out.
 pub(super) struct Leaving {
     partitions: BTreeSet<TopicPartition>,
+    /// Those of them that cannot be written, so that waiting for them is in vain.
+    unwritable: BTreeSet<TopicPartition>,
     /// When what is under way is given up.
     flush_until: Instant,
     /// When the positions are given up too.
@@ -78,9 +81,13 @@ impl Stream {
         deadline: Instant,
         hand_back: Option<HandBack>,
     ) {
+        let mut unwritable = BTreeSet::new();
         for partition in &partitions {
             self.fetch.end(partition);
             if let Some(owned) = self.owned.get_mut(partition) {
+                if owned.aside.is_some() {
+                    unwritable.insert(partition.clone());
+                }
                 owned.leave();
             }
         }
@@ -89,6 +96,7 @@ impl Stream {
         tracing::info!(partitions = partitions.len(), "handing partitions back");
         self.leavings.push(Leaving {
             partitions,
+            unwritable,
             flush_until,
             write_until: deadline,
             next_write: clock::now(),
@@ -109,7 +117,8 @@ impl Stream {
     /// One leaving's step; true when it is over.
     fn advance(&mut self, leaving: &mut Leaving) -> bool {
         if leaving.step == Step::Flushing {
-            let flushed = leaving.partitions.iter().all(|partition| self.is_flushed(partition));
+            let mut awaited = leaving.partitions.difference(&leaving.unwritable);
+            let flushed = awaited.all(|partition| self.is_flushed(partition));
             if !flushed && clock::now() < leaving.flush_until {
                 return false;
             }
@@ -144,6 +153,23 @@ impl Stream {
             hand_back.done();
         }
         true
+    }
+
+    /// Notes that a partition makes no progress. If it is being handed back it is not waited for:
+    /// the rest of the group waits with it.
+    pub(super) fn note_stalled(&mut self, life: &Arc<Life>, stall: &Stall) {
+        let Stall { destination, why, .. } = stall;
+        for leaving in &mut self.leavings {
+            let partition = &life.partition;
+            if leaving.partitions.contains(partition)
+                && leaving.unwritable.insert(partition.clone())
+            {
+                tracing::warn!(
+                    %partition, %destination, error = why,
+                    "partition cannot be written; it is handed back as it is"
+                );
+            }
+        }
     }
 
     fn is_flushed(&self, partition: &TopicPartition) -> bool {

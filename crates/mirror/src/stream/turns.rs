@@ -37,6 +37,7 @@ impl Stream {
                 Ok(())
             }
             Produced::Stalled { life, stall } => {
+                self.note_stalled(&life, &stall);
                 self.put_aside(&life, &stall);
                 Ok(())
             }
