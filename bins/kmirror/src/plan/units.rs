@@ -52,8 +52,8 @@ fn datetime(text: &str) -> Option<i64> {
         && (1..=31).contains(&day)
         && hour < 24
         && minute < 60
-        && second < 60
-        && (1..=9).contains(&fraction.len());
+        && second < 60;
+    digits(fraction)?; // only then may it be cut anywhere
     let milliseconds = digits(&format!("{fraction:0<3}")[..3])?;
     let seconds = ((days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
     is_real.then_some((seconds - offset(zone)?) * 1_000 + milliseconds)
@@ -70,8 +70,9 @@ fn offset(zone: &str) -> Option<i64> {
     Some(sign * (digits / 100 * 60 + digits % 100) * 60)
 }
 
+/// A number of at most nine digits: what a date is reckoned from cannot overflow.
 fn digits(text: &str) -> Option<i64> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = (1..=9).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| is_number)
 }
 
@@ -149,6 +150,17 @@ mod tests {
         {
             assert!(parse_datetime(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_no_date_is_refused_whatever_characters_it_has() {
+        let times = ["00:00:00.11é", "00:00:00.é", "00:00:00.123x", "00:00:00.", "00:00é"];
+        let zones = ["00:00+é1:00", "00:00+9223372036854775807", "9223372036854775807:00"];
+        for text in times.into_iter().chain(zones) {
+            let text = format!("2026-01-01T{text}");
+            assert!(parse_datetime(&text).is_err(), "{text}");
+        }
+        assert!(parse_datetime("2026-9223372036854775807-01T00:00").is_err());
     }
 
     #[test]
