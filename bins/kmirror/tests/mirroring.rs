@@ -6,7 +6,7 @@ mod common;
 #[path = "common/zookeeper.rs"]
 mod zookeeper;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -177,6 +177,29 @@ fn positions_that_an_old_consumer_kept_in_zookeeper_are_taken_over_once() {
         assert_eq!(pair.destination.values("other").len(), mirrored, "{}", ran.stderr);
         pair.produce("other", 20..23);
     }
+}
+
+#[test]
+fn a_take_over_that_cannot_be_committed_yet_is_waited_for() {
+    let pair = Pair::start("takeover-later");
+    pair.produce("other", 0..20);
+    let nodes = [("/kafka/consumers/g/offsets", ""), ("/kafka/consumers/g/offsets/other", "")];
+    let nodes = [&nodes[..], &[("/kafka/consumers/g/offsets/other/0", "15")]].concat();
+    let file = format!("zookeeper.connect={}\ngroup.id=g\n", registered(&pair, &nodes));
+    pair.write("consumer.properties", &file);
+    let loading = pair.source.cluster.intercept(ApiKey::OffsetCommit, |_| {
+        Action::Error(ResponseError::CoordinatorLoadInProgress)
+    });
+    let mut child = pair.mirror_other(&[]).spawn().unwrap();
+    let log = child.stderr.take().unwrap();
+    let mut told = std::io::BufReader::new(log).lines().map(Result::unwrap);
+    let waits = told.find(|line| line.contains("COORDINATOR_LOAD_IN_PROGRESS"));
+    drop(loading);
+    let rest: Vec<String> = told.collect();
+    let ran = finish(child);
+    assert_eq!(ran.code, 0, "{rest:?}");
+    assert_eq!(pair.destination.values("other").len(), 5, "{rest:?}");
+    assert!(waits.is_some_and(|line| line.contains("trying again")));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! changed, nor read from ZooKeeper, so this happens once.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kmirror_client::admin::Admin;
 use kmirror_client::group::OffsetAndMetadata;
@@ -15,16 +16,19 @@ use crate::connect::unread;
 use crate::exit::{Failure, chain};
 use crate::plan::{Flow, Place};
 
+/// How long a question is repeated here. The start of a flow repeats it for longer, and says so.
+const TRY: Duration = Duration::from_secs(3);
+
 /// Takes the positions of a flow's group over, if there are any.
 ///
-/// That ZooKeeper cannot be read is a failure, since the mirror would repeat or skip records. That
-/// the group does not take the offsets is none: then another instance of the mirror is at work
-/// already.
+/// That ZooKeeper cannot be read is a failure, since the mirror would repeat or skip records. So is
+/// that the offsets cannot be committed just now: they would never be asked for again. That the
+/// group refuses them is none: then another instance of the mirror is at work already.
 pub(super) async fn run(flow: &Flow, config: &kmirror::Config) -> Result<(), Failure> {
     let Place::Zookeeper { connect, timeout } = &flow.source.place else { return Ok(()) };
     let Some(group) = config.group_id() else { return Ok(()) };
     let client = Client::connect(config.source.clone()).await.map_err(unasked)?;
-    let admin = Admin::new(client);
+    let admin = Admin::new(client).with_timeout(TRY);
     let known = admin.group_offsets(group).await.map_err(unasked)?;
     let is_missing =
         |topic: &str, partition| !known.contains_key(&TopicPartition::new(topic, partition));
@@ -40,6 +44,7 @@ pub(super) async fn run(flow: &Flow, config: &kmirror::Config) -> Result<(), Fai
     }
     let results = match admin.alter_group_offsets(group, &missing).await {
         Ok(results) => results,
+        Err(error) if error.is_retryable() => return Err(unasked(error)),
         Err(error) => {
             let error = chain(&error);
             tracing::warn!(%group, error, "positions in zookeeper not taken over");
@@ -60,7 +65,7 @@ pub(super) async fn run(flow: &Flow, config: &kmirror::Config) -> Result<(), Fai
     Ok(())
 }
 
-/// The source could not be asked for what the group has.
+/// The source could not be asked for what the group has, or to keep it.
 fn unasked(error: kmirror_client::Error) -> Failure {
     let may_pass = error.is_retryable();
     Failure::runtime(error).that_may_pass(may_pass)
