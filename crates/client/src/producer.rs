@@ -145,7 +145,8 @@ impl Producer {
     ///
     /// Waits while too much is on the way. What became of the record is told by
     /// [`Producer::flush`], or by a later call that finds an earlier batch failed; what follows a
-    /// failed batch in its partition fails with it, and what is sent after that was told goes on.
+    /// failed batch in its partition fails with it, though it is in no batch yet, and what is sent
+    /// after that was told goes on.
     ///
     /// # Errors
     /// See [`Error`]. After [`Error::Write`] this record was not taken: an earlier batch failed.
@@ -190,6 +191,8 @@ impl Producer {
     async fn make_room(&mut self, partition: &TopicPartition) -> Result<(), Error> {
         let mut outcome = Ok(());
         if self.batches.is_stopped(partition) {
+            // Sent while it is stopped, what was added since fails as well.
+            self.dispatch(partition.clone()).await;
             let (stopped, others) =
                 self.under_way.drain(..).partition(|sent| sent.partition == *partition);
             self.under_way = others;

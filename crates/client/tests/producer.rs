@@ -54,3 +54,34 @@ async fn a_flush_ends_though_nothing_is_ever_acknowledged() {
         outcome => panic!("{outcome:?}"),
     }
 }
+
+#[tokio::test]
+async fn what_was_added_behind_a_batch_that_failed_is_not_written_either() {
+    let cluster = Cluster::builder().topic("orders", 1).start().await.unwrap();
+    cluster.set_topic_config("orders", "max.message.bytes", "500").unwrap();
+    let held =
+        cluster.intercept(ApiKey::Produce, |_| Action::Error(ResponseError::NotEnoughReplicas));
+    let config = Config { batch_bytes: 900, ..Config::default() };
+    let mut producer = producer(&cluster, config).await;
+    let send = async |producer: &mut Producer, value: &[u8]| {
+        producer.send("orders", Some(0), &Record::new(None, Some(value))).await
+    };
+    send(&mut producer, &[b'x'; 1000]).await.unwrap();
+    send(&mut producer, b"behind").await.unwrap();
+    drop(held);
+    let told = async {
+        loop {
+            // The queue's own task has to come to its turn.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            if let Err(error) = send(&mut producer, b"b").await {
+                return error;
+            }
+        }
+    };
+    let error = tokio::time::timeout(PATIENCE, told).await.unwrap();
+    assert!(matches!(error, Error::Write { .. }), "{error:?}");
+    send(&mut producer, b"after").await.unwrap();
+    flush(&mut producer).await.unwrap();
+    let values: Vec<_> = cluster.records("orders", 0).into_iter().map(|it| it.value).collect();
+    assert_eq!(values, [Some("after".into())]);
+}
