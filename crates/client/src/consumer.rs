@@ -3,16 +3,19 @@
 //! A consumer reads partitions that it is told, or those that a group gives it. It hands out what a
 //! fetch brought of one partition as a [`Chunk`], whose records are looked at in place.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod starts;
 
-use crate::admin::{Admin, At};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::admin::Admin;
 use crate::batch::{Decompressor, Entry, Record, legacy, records};
 use crate::budget::{Budget, Lease};
 use crate::client::Client;
 use crate::error;
-use crate::fetch::{self, Fetched, Fetcher, Position, Trouble};
+use crate::fetch::{self, Fetched, Fetcher, Trouble};
 use crate::group::{self, CommitReport, Committer, Membership, OffsetAndMetadata};
 use crate::name::TopicPartition;
+use starts::{Answers, Asker, Begin, Starts};
 
 /// Settings of a [`Consumer`].
 #[derive(Debug, Clone)]
@@ -123,24 +126,15 @@ pub enum Error {
 /// ```
 #[derive(Debug)]
 pub struct Consumer {
-    admin: Admin,
     fetcher: Fetcher,
     start: Start,
-    isolation: crate::Isolation,
     group: Option<(Membership, Committer)>,
-    /// Partitions whose reading has yet to begin, and where. What cannot be learnt now stays here
-    /// and is tried again. Bounded by the partitions that are assigned.
-    to_begin: BTreeMap<TopicPartition, Begin>,
+    starts: Starts,
+    /// Why partitions did not begin, to be told one by one. Bounded by the partitions that are
+    /// assigned: nothing is learnt before all is told.
+    untold: VecDeque<Error>,
     /// What has been handed out of each partition that is read, and was not committed yet.
     taken: BTreeMap<TopicPartition, OffsetAndMetadata>,
-}
-
-/// Where the reading of a partition begins.
-#[derive(Debug, Clone, Copy)]
-enum Begin {
-    /// Where the group has committed; if it has not, where it was told.
-    Committed,
-    Told(Start),
 }
 
 impl Consumer {
@@ -154,10 +148,15 @@ impl Consumer {
         partitions: BTreeMap<TopicPartition, Start>,
     ) -> Result<Self, Error> {
         let mut consumer = Self::new(client, config, None);
-        let told = partitions.into_iter().map(|(partition, start)| (partition, Begin::Told(start)));
-        consumer.to_begin = told.collect();
-        consumer.begin().await?;
-        Ok(consumer)
+        if partitions.is_empty() {
+            return Ok(consumer);
+        }
+        for (partition, start) in partitions {
+            consumer.starts.add(partition, Begin::Told(start));
+        }
+        let answers = consumer.starts.next().await;
+        consumer.begin(answers);
+        consumer.untold.pop_front().map_or(Ok(consumer), Err)
     }
 
     /// A consumer of what a group gives it.
@@ -172,14 +171,15 @@ impl Consumer {
 
     fn new(client: Client, config: Config, group: Option<(Membership, Committer)>) -> Self {
         let budget = Budget::new(config.memory_bytes);
-        let isolation = config.fetch.isolation;
+        let committed = group.as_ref().map(|(membership, _)| membership.committed().clone());
+        let admin = Admin::new(client.clone());
+        let asker = Asker::new(admin, committed, config.start, config.fetch.isolation);
         Self {
-            admin: Admin::new(client.clone()),
             fetcher: Fetcher::new(client, config.fetch, budget),
             start: config.start,
-            isolation,
             group,
-            to_begin: BTreeMap::new(),
+            starts: Starts::new(asker),
+            untold: VecDeque::new(),
             taken: BTreeMap::new(),
         }
     }
@@ -188,25 +188,22 @@ impl Consumer {
     /// markers or aborted.
     ///
     /// # Errors
-    /// See [`Error`]. What has failed is tried again by the next call; a partition that cannot be
-    /// read stops alone. Not cancel-safe while the group takes partitions away: they may be given
-    /// back without a commit.
+    /// See [`Error`]. What has failed is tried again; a partition whose start cannot be learnt, or
+    /// that cannot be read, stops alone, and each try that fails is an error of its own. Not
+    /// cancel-safe while the group takes partitions away: they may be given back without a commit.
     pub async fn next(&mut self) -> Result<Chunk, Error> {
         loop {
-            self.begin().await?;
-            let Some((membership, _)) = &mut self.group else {
-                let event = self.fetcher.next().await;
-                match self.read(event)? {
-                    Some(chunk) => return Ok(chunk),
-                    None => continue,
-                }
-            };
+            if let Some(error) = self.untold.pop_front() {
+                return Err(error);
+            }
             let news = tokio::select! {
-                news = membership.next() => News::Group(news.map_err(Error::Group)?),
+                news = news_of(&mut self.group) => News::Group(news.map_err(Error::Group)?),
+                answers = self.starts.next() => News::Starts(answers),
                 event = self.fetcher.next() => News::Fetch(event),
             };
             match news {
                 News::Group(event) => self.regroup(event).await?,
+                News::Starts(answers) => self.begin(answers),
                 News::Fetch(event) => {
                     if let Some(chunk) = self.read(event)? {
                         return Ok(chunk);
@@ -250,7 +247,7 @@ impl Consumer {
             fetch::Event::Trouble { partition, position, kind: Trouble::OutOfRange { .. } }
                 if self.start != Start::Offset(position.next_offset) =>
             {
-                self.to_begin.insert(partition, Begin::Told(self.start));
+                self.starts.add(partition, Begin::Told(self.start));
                 Ok(None)
             }
             fetch::Event::Trouble { partition, position, kind } => {
@@ -263,7 +260,7 @@ impl Consumer {
     async fn regroup(&mut self, event: group::Event) -> Result<(), Error> {
         match event {
             group::Event::Assigned { added, .. } => {
-                self.to_begin.extend(added.into_iter().map(|added| (added, Begin::Committed)));
+                added.into_iter().for_each(|added| self.starts.add(added, Begin::Committed));
                 Ok(())
             }
             group::Event::Revoking { partitions, hand_back, .. } => {
@@ -282,93 +279,35 @@ impl Consumer {
     }
 
     fn give_up(&mut self, partitions: &BTreeSet<TopicPartition>) {
-        partitions.iter().for_each(|partition| self.fetcher.remove(partition));
-        self.to_begin.retain(|partition, _| !partitions.contains(partition));
-    }
-
-    /// Begins to read what is to be begun.
-    async fn begin(&mut self) -> Result<(), Error> {
-        let is_committed = |(_, from): &(&TopicPartition, &Begin)| matches!(from, Begin::Committed);
-        let committed = self.to_begin.iter().filter(is_committed);
-        let committed = committed.map(|(partition, _)| partition.clone()).collect();
-        self.begin_committed(committed).await?;
-        let told = self.to_begin.iter().filter_map(|(partition, from)| match from {
-            Begin::Committed => None,
-            Begin::Told(start) => Some((partition.clone(), *start)),
-        });
-        self.begin_told(told.collect()).await
-    }
-
-    /// Begins where the group was; where it was not yet is to be learnt otherwise.
-    async fn begin_committed(&mut self, wanted: BTreeSet<TopicPartition>) -> Result<(), Error> {
-        let Some((membership, _)) = self.group.as_ref().filter(|_| !wanted.is_empty()) else {
-            return Ok(());
-        };
-        let committed = membership.committed().of(wanted.clone()).await.map_err(Error::Group)?;
-        for (partition, offset) in &committed.offsets {
-            let leader_epoch = (offset.leader_epoch >= 0).then_some(offset.leader_epoch);
-            let position = Position { leader_epoch, ..Position::at(offset.next_offset) };
-            self.start_at(partition, position);
-        }
-        let is_fresh = |partition: &TopicPartition| {
-            !committed.offsets.contains_key(partition) && !committed.refused.contains_key(partition)
-        };
-        for partition in wanted.into_iter().filter(is_fresh) {
-            self.to_begin.insert(partition, Begin::Told(self.start));
-        }
-        match committed.refused.into_iter().next() {
-            Some((partition, code)) => Err(Error::Committed { partition, code }),
-            None => Ok(()),
+        for partition in partitions {
+            self.fetcher.remove(partition);
+            self.starts.remove(partition);
         }
     }
 
-    /// Learns where to start, and starts.
-    async fn begin_told(&mut self, wanted: BTreeMap<TopicPartition, Start>) -> Result<(), Error> {
-        let mut asked = BTreeMap::new();
-        for (partition, start) in wanted {
-            match start {
-                Start::Offset(offset) => self.start_at(&partition, Position::at(offset)),
-                Start::Earliest => drop(asked.insert(partition, At::Earliest)),
-                Start::Latest => drop(asked.insert(partition, At::Latest)),
-                Start::Time(time) => drop(asked.insert(partition, At::Time(time))),
-            }
+    /// Begins to read what was told; keeps why the rest was not.
+    fn begin(&mut self, answers: Answers) {
+        for (partition, position) in &answers.positions {
+            self.fetcher.assign(partition, *position);
         }
-        let mut late = BTreeMap::new();
-        for (partition, answer) in self.ask(&asked).await? {
-            match answer.map_err(|source| Error::Start { partition: partition.clone(), source })? {
-                Some(offset) => self.start_at(&partition, Position::at(offset)),
-                None => drop(late.insert(partition, At::Latest)),
-            }
-        }
-        for (partition, answer) in self.ask(&late).await? {
-            let end =
-                answer.map_err(|source| Error::Start { partition: partition.clone(), source })?;
-            self.start_at(&partition, Position::at(end.unwrap_or(0)));
-        }
-        Ok(())
+        self.untold.extend(answers.failed);
     }
+}
 
-    fn start_at(&mut self, partition: &TopicPartition, position: Position) {
-        self.to_begin.remove(partition);
-        self.fetcher.assign(partition, position);
-    }
-
-    async fn ask(
-        &self,
-        wanted: &BTreeMap<TopicPartition, At>,
-    ) -> Result<BTreeMap<TopicPartition, Result<Option<i64>, error::Error>>, Error> {
-        if wanted.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let answers =
-            self.admin.list_offsets(wanted, self.isolation).await.map_err(Error::Cluster)?;
-        Ok(answers.into_iter().map(|(key, answer)| (key, answer.map(|at| at.offset))).collect())
+/// What happens in the group; nothing ever without one.
+async fn news_of(
+    group: &mut Option<(Membership, Committer)>,
+) -> Result<group::Event, group::Error> {
+    match group {
+        Some((membership, _)) => membership.next().await,
+        None => std::future::pending().await,
     }
 }
 
 /// Whichever comes first.
 enum News {
     Group(group::Event),
+    Starts(Answers),
     Fetch(fetch::Event),
 }
 

@@ -187,3 +187,62 @@ async fn partitions_whose_start_cannot_be_learnt_at_first_are_read_later() {
         assert!(errors > 0, "{api:?}");
     }
 }
+
+#[tokio::test]
+async fn a_partition_whose_start_cannot_be_learnt_does_not_stop_the_others() {
+    let cluster = Cluster::builder().brokers(2).topic("orders", 2).start().await.unwrap();
+    fill(&cluster, Codec::None).await;
+    let (refusing, _) = cluster.leader("orders", 1).unwrap();
+    assert_ne!(cluster.leader("orders", 0).unwrap().0, refusing);
+    let _rule = cluster.intercept(ApiKey::ListOffsets, move |context| {
+        if context.broker == refusing {
+            Action::Error(ResponseError::TopicAuthorizationFailed)
+        } else {
+            Action::Continue
+        }
+    });
+    let group = group::Config::new("readers").with_topics(["orders"]);
+    let mut consumer =
+        Consumer::in_group(client(&cluster).await, Config::default(), group).unwrap();
+    let count = cluster.records("orders", 0).len();
+    assert!(count > 0 && take_in_spite_of_errors(&mut consumer, count).await > 0);
+    let asked = cluster.request_count(ApiKey::ListOffsets);
+    for _ in 0..2 {
+        let next = tokio::time::timeout(Duration::from_secs(30), consumer.next()).await.unwrap();
+        assert!(matches!(next, Err(Error::Start { .. })), "{next:?}");
+    }
+    assert!(cluster.request_count(ApiKey::ListOffsets) <= asked + 3, "it is asked with pauses");
+}
+
+#[tokio::test]
+async fn a_member_takes_part_in_its_group_while_no_start_can_be_learnt() {
+    let cluster = Cluster::builder().topic("orders", 2).start().await.unwrap();
+    let _rule = cluster.intercept(ApiKey::ListOffsets, |_| Action::Ignore);
+    let config = || group::Config::new("readers").with_topics(["orders"]);
+    let mut consumer =
+        Consumer::in_group(client(&cluster).await, Config::default(), config()).unwrap();
+    let shared = async {
+        while cluster.request_count(ApiKey::ListOffsets) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let client = client(&cluster).await;
+        let (mut other, _committer) = group::Membership::join(&client, config()).unwrap();
+        loop {
+            if let group::Event::Assigned { owned, .. } = other.next().await.unwrap()
+                && owned.len() == 1
+            {
+                return;
+            }
+        }
+    };
+    let reads = async {
+        loop {
+            // The errors that it tells are no matter here.
+            let _ = consumer.next().await;
+        }
+    };
+    tokio::select! {
+        () = reads => {}
+        shared = tokio::time::timeout(Duration::from_secs(25), shared) => shared.unwrap(),
+    }
+}

@@ -2,6 +2,7 @@
 //! only leaders can answer.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -51,32 +52,32 @@ impl Admin {
         wanted: &BTreeMap<TopicPartition, At>,
         isolation: Isolation,
     ) -> Result<Results<TopicPartition, OffsetAt>, Error> {
-        self.at_leaders(wanted, async |leader, partitions| {
-            ask_leader(&self.client, leader, partitions, isolation).await
+        self.at_leaders(wanted, |leader, partitions| async move {
+            ask_leader(&self.client, leader, &partitions, isolation).await
         })
         .await
     }
 
     /// Puts a question about partitions to their leaders, all at once, until each has an answer
     /// that does not pass by itself or the time is up.
-    pub(super) async fn at_leaders<Q: Clone, T>(
+    pub(super) async fn at_leaders<Q: Clone, T, F>(
         &self,
         questions: &BTreeMap<TopicPartition, Q>,
-        ask: impl AsyncFn(
-            BrokerId,
-            &BTreeMap<TopicPartition, Q>,
-        ) -> Result<Results<TopicPartition, T>, Error>,
-    ) -> Result<Results<TopicPartition, T>, Error> {
+        ask: impl Fn(BrokerId, BTreeMap<TopicPartition, Q>) -> F,
+    ) -> Result<Results<TopicPartition, T>, Error>
+    where
+        F: Future<Output = Result<Results<TopicPartition, T>, Error>>,
+    {
         self.client.watch_topics(questions.keys().map(|partition| partition.topic.clone()));
         let mut tries = Tries::new(self);
         let mut open = questions.clone();
         let mut results = Results::new();
         loop {
             let (by_leader, mut failed) = by_leader(&self.client.view(), &open);
-            let asked = by_leader
-                .iter()
-                .map(async |(leader, partitions)| (partitions, ask(*leader, partitions).await));
-            for (partitions, answered) in join_all(asked).await {
+            let asked =
+                by_leader.iter().map(|(leader, partitions)| ask(*leader, partitions.clone()));
+            let answers = join_all(asked).await;
+            for (partitions, answered) in by_leader.values().zip(answers) {
                 match answered {
                     Ok(answers) => failed.extend(sort(answers, partitions, &mut results)),
                     Err(error) => {

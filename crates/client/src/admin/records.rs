@@ -22,8 +22,8 @@ impl Admin {
         &self,
         before: &BTreeMap<TopicPartition, i64>,
     ) -> Result<Results<TopicPartition, i64>, Error> {
-        self.at_leaders(before, async |leader, partitions| {
-            self.delete_records_at(leader, partitions).await
+        self.at_leaders(before, |leader, partitions| async move {
+            self.delete_records_at(leader, &partitions).await
         })
         .await
     }
