@@ -107,12 +107,16 @@ fn leave_out_what_returns(flows: &mut [Flow]) -> Vec<Finding> {
                 if is_same(&last.destination, &flow.source) && !added.is_nothing() {
                     let pattern = added.pattern();
                     let names: Vec<&str> = way.iter().map(|at| flows[*at].name.as_str()).collect();
-                    let text = format!(
+                    let mut text = format!(
                         "leaves out {pattern}: {} brings those back from {}",
                         names.join(" and "),
                         cluster(flow, "destination")
                     );
-                    findings.push(finding(Level::Note, flow, "exclude", text));
+                    let level = if added.is_set_apart() { Level::Note } else { Level::Warning };
+                    if level == Level::Warning {
+                        text += NOT_SET_APART;
+                    }
+                    findings.push(finding(level, flow, "exclude", text));
                     left_out.push((at, pattern));
                 }
             });
@@ -167,6 +171,13 @@ impl Ways<'_> {
     }
 }
 
+/// The signs that a topic's name may have besides letters and digits.
+const SEPARATORS: [char; 3] = ['.', '_', '-'];
+
+/// What is wrong with a prefix or suffix that any name may have.
+const NOT_SET_APART: &str = "; a topic that was called so from the start is left out as well: end \
+                             the prefix, or begin the suffix, with a dot, as in \"west.\"";
+
 /// What a flow, or several in a row, put before and after a name.
 #[derive(Default)]
 struct Added {
@@ -189,6 +200,11 @@ impl Added {
 
     fn is_nothing(&self) -> bool {
         self.before.is_empty() && self.after.is_empty()
+    }
+
+    /// Whether a sign parts it from the name, so that hardly another name looks like an outcome.
+    fn is_set_apart(&self) -> bool {
+        self.before.ends_with(SEPARATORS) || self.after.starts_with(SEPARATORS)
     }
 
     /// What the outcomes match. Topic names need nothing else to be escaped.
@@ -229,12 +245,13 @@ fn finding(level: Level, flow: &Flow, key: &str, text: String) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Plan;
     use super::super::document::read;
     use super::super::native::resolve_document;
     use super::*;
 
     /// A file with these clusters and flows; a flow is `source destination topics more`.
-    fn plan(flows: &[(&str, &str, &str, &str)]) -> (Vec<Flow>, Vec<String>) {
+    fn resolve(flows: &[(&str, &str, &str, &str)]) -> Plan {
         let mut text = String::new();
         for cluster in ["north", "east", "west"] {
             text += &format!("[clusters.{cluster}]\nbootstrap = \"{cluster}:9092\"\n");
@@ -246,7 +263,11 @@ mod tests {
                  topics = '{topics}'\n{more}\n"
             );
         }
-        let plan = resolve_document(read("k.toml", &text));
+        resolve_document(read("k.toml", &text))
+    }
+
+    fn plan(flows: &[(&str, &str, &str, &str)]) -> (Vec<Flow>, Vec<String>) {
+        let plan = resolve(flows);
         let errors = plan.findings.iter().filter(|finding| finding.level == Level::Error);
         let errors = errors.map(|finding| finding.text.clone()).collect();
         (plan.flows, errors)
@@ -316,6 +337,22 @@ mod tests {
         let (flows, _) =
             plan(&[("west", "east", ".*", "prefix = 'w.'"), ("east", "north", ".*", "")]);
         assert!(flows.iter().all(|flow| flow.settings.texts("exclude").is_empty()));
+    }
+
+    #[test]
+    fn a_prefix_that_other_names_may_begin_with_is_warned_of() {
+        for (more, is_warned) in [("prefix = 'o'", true), ("prefix = 'o.'", false)] {
+            let flows = [("west", "east", ".*", "prefix = 'west-'"), ("east", "west", ".*", more)];
+            let found = resolve(&flows).findings;
+            let warned: Vec<_> =
+                found.iter().filter(|finding| finding.level == Level::Warning).collect();
+            assert_eq!(warned.len(), usize::from(is_warned), "{found:?}");
+            for finding in warned {
+                let text = &finding.text;
+                assert!(text.starts_with("leaves out o.*: east-west brings"), "{text}");
+                assert!(text.contains("end the prefix"), "{text}");
+            }
+        }
     }
 
     #[test]
