@@ -147,7 +147,8 @@ impl Broker {
         let options = Options { round_trip, ..config.connection_options() };
         let connection = Connection::open(&address, &options).await?;
         if pin.is_set() {
-            self.greet(&connection).await.map_err(|error| match error {
+            let greeted = self.greet(&connection, config.connect_timeout).await;
+            greeted.map_err(|error| match error {
                 Error::ClusterChanged { .. } => error,
                 source => Error::Connect { address, source: Arc::new(source) },
             })?;
@@ -155,14 +156,18 @@ impl Broker {
         Ok(connection)
     }
 
-    /// Makes sure that it answers, and is of the cluster that is meant.
-    pub(crate) async fn greet(&self, connection: &Connection) -> Result<(), Error> {
+    /// Makes sure that it answers within `timeout`, and is of the cluster that is meant. If it does
+    /// not answer, the connection is closed, with all else that waits on it.
+    pub(crate) async fn greet(
+        &self,
+        connection: &Connection,
+        timeout: Duration,
+    ) -> Result<(), Error> {
         let version = connection.version(ApiKey::Metadata, refresh::VERSIONS)?;
         // No topics at all: brokers, and the cluster's id.
         let request = MetadataRequest::default()
             .with_topics(Some(Vec::new()))
             .with_allow_auto_topic_creation(version < 4);
-        let timeout = self.inner.config.connect_timeout;
         let answer = connection.call(version, &request, timeout).await?;
         let cluster_id = answer.cluster_id.as_ref().map(|id| id.as_str());
         self.inner.pin.check(connection.address(), cluster_id)

@@ -133,9 +133,11 @@ impl Client {
     /// [`Error::Bootstrap`] when none answers, [`Error::ClusterChanged`] when only another cluster
     /// does.
     pub async fn any_broker(&self) -> Result<Broker, Error> {
+        // It may have to wait behind a long request on the same connection.
+        let timeout = self.inner.config.request_timeout;
         let greet = |broker: Broker| async move {
             let connection = broker.connection(Lane::Control).await?;
-            broker.greet(&connection).await?;
+            broker.greet(&connection, timeout).await?;
             Ok(broker)
         };
         self.inner.first_of(greet).await

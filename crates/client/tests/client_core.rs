@@ -184,3 +184,17 @@ async fn a_topic_created_anew_on_brokers_without_topic_ids_is_seen_with_its_new_
         assert!(clock::now() < deadline, "the old leader is still believed in");
     }
 }
+
+#[tokio::test]
+async fn a_request_that_takes_long_is_not_cut_off_by_the_search_for_a_broker() {
+    let cluster = Cluster::builder().brokers(1).start().await.unwrap();
+    let config = config(&cluster).with_connect_timeout(Duration::from_secs(2));
+    let client = Client::connect(config).await.unwrap();
+    let broker = client.any_broker().await.unwrap();
+    let _rule =
+        cluster.intercept(ApiKey::DescribeCluster, |_| Action::Delay(Duration::from_secs(5)));
+    let long = broker.call(Lane::Control, 0..=0, |_| DescribeClusterRequest::default());
+    let (long, found) = tokio::join!(long, client.any_broker());
+    long.unwrap();
+    found.unwrap();
+}
