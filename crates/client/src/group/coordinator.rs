@@ -98,7 +98,11 @@ impl Coordinator {
                 written: true,
             }),
         };
-        let body = answer.inspect_err(|_| self.forget())?;
+        // The broker may still hold the request: what came behind it would wait with it.
+        let body = answer.inspect_err(|_| {
+            self.forget();
+            self.close_joining();
+        })?;
         Ok(Answer { version, body })
     }
 
@@ -146,13 +150,18 @@ impl Coordinator {
         }
     }
 
-    /// Returns when a broker says that the coordinator is another one than `joined`.
+    /// Returns when brokers say twice in a row that the coordinator is another one than `joined`:
+    /// one that has not heard of a change yet may say so once.
     async fn moved_from(&self, joined: BrokerId) {
+        let mut was_another = false;
         loop {
             clock::sleep(LOOK_AGAIN).await;
-            let found = tokio::time::timeout(LOOK_AGAIN, self.find()).await;
-            if matches!(found, Ok(Ok(id)) if id != joined) {
-                return;
+            // No answer says nothing.
+            if let Ok(Ok(id)) = tokio::time::timeout(LOOK_AGAIN, self.find()).await {
+                if id != joined && was_another {
+                    return;
+                }
+                was_another = id != joined;
             }
         }
     }
