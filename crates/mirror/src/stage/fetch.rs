@@ -48,6 +48,11 @@ impl Fetch {
         self.budget.part_bytes()
     }
 
+    /// Whether others wait for memory, or soon will: half of it is in use.
+    pub(crate) fn is_memory_short(&self) -> bool {
+        self.budget.waiting() > 0 || self.budget.used() > self.budget.limit() / 2
+    }
+
     /// Reads `partition` from `position` on.
     pub(crate) fn begin(&mut self, partition: &TopicPartition, position: Position) {
         self.fetcher.assign(partition, position);

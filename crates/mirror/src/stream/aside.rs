@@ -1,7 +1,9 @@
-//! Partitions that cannot be written: set aside, so that what they hold does not keep the others
-//! from flowing, and tried again in turn.
+//! Partitions that cannot be written: told of, and, when the memory that they hold is needed, set
+//! aside, so that they do not keep the others from flowing, and tried again in turn.
 //!
 //! Always true:
+//! - a partition that is only told of is read on, as far as its share of the memory goes: a
+//!   destination may be slow, and what is dropped has to be read and routed again;
 //! - a partition that was set aside has nothing in memory but what is on a wire, may be written
 //!   already, or cannot be read again, or not without repeating what was written;
 //! - if something of it is left, the producer goes on trying that; if not, the partition waits in
@@ -39,6 +41,8 @@ pub(super) struct Aside {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
+    /// It is told of, and read on.
+    Told,
     /// Something of it is left, which the producer tries.
     Kept,
     /// It waits to be tried.
@@ -56,6 +60,13 @@ pub(super) struct Line {
     trying: Vec<(TopicPartition, Instant)>,
 }
 
+impl Aside {
+    /// Whether it is read no more, but to try.
+    pub(super) fn is_set_aside(&self) -> bool {
+        self.step != Step::Told
+    }
+}
+
 impl Line {
     /// When it has to be looked at again, whatever happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -65,7 +76,8 @@ impl Line {
 }
 
 impl Stream {
-    /// Sets a partition aside of which nothing was acknowledged for seconds.
+    /// Tells of a partition of which nothing was acknowledged for seconds, and sets it aside if the
+    /// memory is short.
     pub(super) fn put_aside(&mut self, life: &Arc<Life>, stall: &Stall) {
         let Some(owned) = self.owned.get_mut(&life.partition) else { return };
         if !Arc::ptr_eq(&owned.life, life) {
@@ -89,15 +101,22 @@ impl Stream {
             let (partition, waited_seconds) = (&life.partition, waited.as_secs());
             tracing::warn!(
                 %partition, %destination, error = why, waited_seconds,
-                "partition cannot be written; it is set aside and tried again"
+                "partition cannot be written; it is tried again"
             );
         }
-        if step != Some(Step::Kept) {
+        if matches!(step, None | Some(Step::Trying)) {
             self.board.produce_error(kind);
         }
         let shown = format!("nothing could be written to {destination}: {why}");
         owned.cell().set_state(State::Retrying, Some(shown));
         let since = owned.aside.as_ref().map_or_else(|| clock::now() - *waited, |it| it.since);
+        if matches!(step, None | Some(Step::Told)) && !self.fetch.is_memory_short() {
+            owned.aside = Some(Aside { since, step: Step::Told });
+            return;
+        }
+        if matches!(step, None | Some(Step::Told)) {
+            tracing::info!(partition = %life.partition, "partition set aside: its memory is needed");
+        }
         owned.aside = Some(Aside { since, step: Step::Kept });
         owned.is_paused = false;
         self.fetch.end(&life.partition);
@@ -144,12 +163,13 @@ impl Stream {
         self.line.trying.len() < most
     }
 
-    /// Something of a partition that was set aside is written: it goes on as the others do.
+    /// Something of a partition that could not be written is: it goes on as the others do.
     pub(super) fn take_up(&mut self, partition: &TopicPartition, aside: &Aside) {
         let seconds = clock::now().duration_since(aside.since).as_secs();
         tracing::info!(%partition, seconds, "partition is written again");
         let Some(owned) = self.owned.get_mut(partition) else { return };
-        if owned.phase == Phase::Flowing && owned.onward.is_none() {
+        let is_read = owned.phase == Phase::Flowing && owned.onward.is_none();
+        if is_read && aside.is_set_aside() {
             self.fetch.begin(partition, owned.reading());
         }
     }

@@ -53,6 +53,7 @@ impl Stream {
             return;
         }
         owned.cell().set_state(State::Retrying, Some(lost.to_string()));
+        owned.tracker.keep();
         owned.onward = Some(Onward { from, lost });
         self.go_onward_if_settled(partition);
     }

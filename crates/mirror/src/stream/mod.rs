@@ -343,7 +343,7 @@ impl Stream {
             Job::Looked => {}
             Job::Retry(partition, generation) => {
                 let waiting = self.owned.get(&partition).filter(|owned| {
-                    let is_read = owned.onward.is_none() && owned.aside.is_none();
+                    let is_read = owned.onward.is_none() && !owned.is_set_aside();
                     owned.life.generation == generation && owned.phase == Phase::Flowing && is_read
                 });
                 if let Some(owned) = waiting {

@@ -43,7 +43,7 @@ pub(super) struct Owned {
     /// Where it goes on once nothing is under way any more.
     pub(super) onward: Option<Onward>,
     pub(super) is_paused: bool,
-    /// It cannot be written; it is not read but to try.
+    /// It cannot be written.
     pub(super) aside: Option<Aside>,
     /// The source was in trouble when it was last asked.
     pub(super) is_source_troubled: bool,
@@ -132,6 +132,11 @@ impl Owned {
 
     pub(super) fn hold(&self) -> Option<&Hold> {
         self.life.hold.as_deref()
+    }
+
+    /// Whether it cannot be written, and is read no more but to try.
+    pub(super) fn is_set_aside(&self) -> bool {
+        self.aside.as_ref().is_some_and(Aside::is_set_aside)
     }
 
     pub(super) fn cell(&self) -> &Cell {

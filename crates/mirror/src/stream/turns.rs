@@ -102,7 +102,7 @@ impl Stream {
         if is_read {
             owned.cell().set_state(State::Retrying, Some(why));
         }
-        let is_aside = owned.aside.is_some();
+        let is_aside = owned.is_set_aside();
         self.produce.forget(life);
         self.fetch.end(&life.partition);
         if is_read && is_aside {
@@ -180,7 +180,7 @@ impl Stream {
     pub(super) fn pause_if_full(&mut self, partition: &TopicPartition) {
         let share = self.share_of_memory();
         let Some(owned) = self.owned.get_mut(partition) else { return };
-        if owned.aside.is_some() && !owned.tracker.is_settled() {
+        if owned.is_set_aside() && !owned.tracker.is_settled() {
             self.fetch.end(partition);
             return;
         }
