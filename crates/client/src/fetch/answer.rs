@@ -137,6 +137,7 @@ impl State {
             entry.disputed = 0;
         }
         if entry.identity.find_end() {
+            // Nothing of this is taken before what was read last was found.
             return;
         }
         entry.identity.compare(entry.ends, ends);

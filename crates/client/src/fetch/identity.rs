@@ -169,8 +169,8 @@ impl Identity {
         self.mark = last.or(self.mark);
     }
 
-    /// Whether a log that ends before the position, of a topic that no id proves to be the same,
-    /// must be taken for one made anew. Within one leader epoch a log never ends earlier than it did.
+    /// Whether a log that ends before the position must be taken for one made anew, if no id proves
+    /// that the topic is the same. Within one leader epoch a log never ends earlier than it did.
     pub(super) fn is_another(&self, has_newer_epoch: Option<bool>) -> bool {
         self.doubt == Doubt::Vanished || has_newer_epoch == Some(false)
     }
