@@ -14,7 +14,7 @@ use kmirror_fake::Record;
 const BACKLOG_BYTES: usize = 6 << 20;
 const MEMORY_BYTES: u64 = 4 << 20;
 
-/// Each moves thousands of partitions: together they would not be done in time on a busy machine.
+/// Each moves as much as the machine can: together they would not be done in time on a busy one.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn config(pair: &Pair) -> Config {
@@ -100,6 +100,7 @@ async fn sixteen_unwritable_partitions_keep_nobody_from_flowing_and_lose_and_rep
 #[tokio::test]
 async fn partitions_that_stopped_and_cannot_be_written_hold_little() {
     const PARTITIONS: i32 = 16;
+    let _alone = ONE_AT_A_TIME.lock().await;
     let pair = Pair::start(1).await;
     pair.topic("stuck", PARTITIONS);
     let compacted = [("min.insync.replicas", "2"), ("cleanup.policy", "compact")];
@@ -137,6 +138,7 @@ async fn a_thousand_unwritable_partitions_keep_nobody_from_flowing() {
 
 #[tokio::test]
 async fn partitions_whose_leader_does_not_answer_are_named_and_keep_nobody_from_flowing() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let _alone = ONE_AT_A_TIME.lock().await;
     let pair = Pair::start(2).await;
     pair.topic("stuck", 16);

@@ -90,8 +90,9 @@ impl Tracker {
     }
 
     /// Forgets the latest spans of which no parcel was written or is under way, so that they can be
-    /// read again: `waiting` has the spans of each parcel that is neither, not even in part. Says the first forgotten
-    /// one, if any; parcels of it and of later ones must be dropped.
+    /// read again: `waiting` has the spans of each parcel that is neither, not even in part. Says
+    /// the first forgotten one, if any; parcels of it and of later ones must be dropped. What was
+    /// [kept](Tracker::keep) stays.
     pub(crate) fn cut(&mut self, waiting: &[&[Span]]) -> Option<Span> {
         let mut counts: BTreeMap<Span, u32> = BTreeMap::new();
         for span in waiting.iter().copied().flatten() {

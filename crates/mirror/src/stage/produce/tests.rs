@@ -59,7 +59,7 @@ impl Bench {
 
     /// One parcel of one record waits for that partition.
     fn push(&mut self, partition: i32) -> usize {
-        self.push_batch(partition, batch(&[b'x']))
+        self.push_batch(partition, batch(b"x"))
     }
 
     fn push_batch(&mut self, partition: i32, outgoing: Outgoing) -> usize {
