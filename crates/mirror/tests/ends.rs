@@ -181,7 +181,8 @@ async fn partitions_that_come_back_to_another_stream_repeat_nothing() {
         }
         // It compares every record, each once and in order.
         pair.arrives("orders").await;
-        assert!(running.stop().await.is_clean());
+        // It may not have its partitions back yet, and then cannot commit.
+        assert!(running.stop().await.unfinished.is_empty());
         pair.arrives("orders").await;
     }
 }

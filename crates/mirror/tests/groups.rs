@@ -177,7 +177,8 @@ async fn a_member_that_is_expelled_and_comes_back_repeats_nothing() {
     }
     // It compares every record, each once and in order.
     pair.arrives("orders").await;
-    assert!(running.stop().await.is_clean());
+    // It may not be back in the group yet, and then cannot commit.
+    assert!(running.stop().await.unfinished.is_empty());
     pair.arrives("orders").await;
 }
 

@@ -12,7 +12,7 @@ use common::{Pair, Running, all_arrive, assert_at_least_once_in_order, until};
 use kmirror::config::Group;
 use kmirror::status::{Partition, State};
 use kmirror::{Config, Ended, Report};
-use kmirror_fake::{Action, ApiKey, ResponseError};
+use kmirror_fake::{Action, ApiKey, Intercept, ResponseError};
 
 const GROUP: &str = "mirror";
 
@@ -109,30 +109,30 @@ async fn a_hand_over_whose_positions_are_refused_once_writes_them_again_and_repe
     pair.arrives("orders").await;
 }
 
-#[tokio::test]
-async fn what_one_stream_sent_and_another_waits_for_is_awaited_and_named_at_the_end() {
-    let pair = Pair::start(1).await;
+/// A mirror of two streams: of two partitions that one of them sent and that may be written, the
+/// other waits to begin. As long as the interception lives nothing is acknowledged.
+async fn apart(pair: &Pair, config: Config) -> (Running, BTreeSet<i32>, Intercept) {
     pair.topic("orders", 4);
     pair.destination.create_topic("orders", 4);
+    pair.fill("orders", 1, 3);
     // The second stream comes when the first has everything and cannot get rid of it in time.
     let late = Arc::new(AtomicBool::new(true));
     let is_late = Arc::clone(&late);
     let first = std::sync::Mutex::new(None);
-    let _gate = pair.source.intercept(ApiKey::JoinGroup, move |context| {
+    let gate = move |connection| {
         let mut first = first.lock().unwrap();
-        let is_first = *first.get_or_insert(context.connection) == context.connection;
+        let is_first = *first.get_or_insert(connection) == connection;
         match is_first || !is_late.load(Ordering::Relaxed) {
             true => Action::Continue,
             false => Action::Disconnect,
         }
-    });
-    // It is written and nobody knows.
+    };
+    pair.source.intercept(ApiKey::JoinGroup, move |context| gate(context.connection)).forget();
     let silent = pair.destination.intercept(ApiKey::Produce, |_| Action::HandleThenDisconnect);
-    let running = Running::start(config(&pair, Duration::from_secs(1)).with_streams(2)).await;
-    until("where it starts is kept", || async { committed(&pair) == [Some(0); 4] }).await;
-    pair.fill("orders", 1, 3);
-    until("it is under way", || async { pair.destination.request_count(ApiKey::Produce) > 0 })
-        .await;
+    let running = Running::start(config.with_streams(2)).await;
+    until("where it starts is kept", || async { committed(pair) == [Some(0); 4] }).await;
+    let is_there = |partition| pair.destination.records("orders", partition).len() == 3;
+    until("all is sent", || async { (0..4).all(is_there) }).await;
     late.store(false, Ordering::Relaxed);
     let waiting = || {
         let status = running.status();
@@ -144,12 +144,32 @@ async fn what_one_stream_sent_and_another_waits_for_is_awaited_and_named_at_the_
     };
     until("the other waits", || async { waiting().len() == 2 }).await;
     let waiting = waiting();
+    (running, waiting, silent)
+}
+
+#[tokio::test]
+async fn what_one_stream_sent_and_another_waits_for_is_awaited_and_named_at_the_end() {
+    let pair = Pair::start(1).await;
+    let config = config(&pair, Duration::from_secs(1));
+    let (running, waiting, silent) = apart(&pair, config).await;
     drop(silent);
     let report = running.stop().await;
     assert_eq!(report.unfinished, [], "it was waited for");
     let named: Vec<(i32, i64)> = waiting.into_iter().map(|partition| (partition, 3)).collect();
     assert_eq!(uncommitted(&report), named, "{report:?}");
     assert!(!report.is_clean());
+}
+
+#[tokio::test]
+async fn catching_up_ends_beside_partitions_that_wait_for_what_is_never_acknowledged() {
+    let pair = Pair::start(1).await;
+    let mut config = config(&pair, Duration::from_secs(1)).with_until_caught_up();
+    config.shutdown_timeout = Duration::from_secs(1);
+    let (running, _, _silent) = apart(&pair, config).await;
+    let report = running.end().await.unwrap();
+    assert_eq!((report.end, report.is_clean()), (Ended::CaughtUp, false), "{report:?}");
+    assert_eq!(report.blocked.keys().map(|topic| &**topic).collect::<Vec<_>>(), ["orders"]);
+    assert_eq!(report.unfinished.len(), 4, "those that left included");
 }
 
 #[tokio::test]

@@ -8,9 +8,11 @@ use std::sync::{Arc, Weak};
 
 use kmirror_client::fetch::Position;
 
+use super::STILL_UNDER_WAY;
 use super::leaving::Unfinished;
 use super::owned::Owned;
 use crate::flow::Life;
+use crate::positions::progress::Standing;
 use crate::stage::commit::{Span, Tracker};
 
 /// Those of one stream.
@@ -34,10 +36,14 @@ impl Partition {
 }
 
 impl Departed {
-    /// Takes a partition that leaves, after what waited was dropped.
+    /// Takes a partition that leaves, after what waited was dropped. Whoever waits for the end of
+    /// everything is told that it is held up: nobody knows how long.
     pub(super) fn take(&mut self, owned: Owned) {
         self.partitions.retain(|partition| !partition.is_settled());
         if !owned.tracker.is_settled() {
+            if let Some(hold) = owned.hold() {
+                hold.set_standing(Standing::HeldUp(STILL_UNDER_WAY.to_owned()));
+            }
             let (life, position) = (Arc::downgrade(&owned.life), owned.position());
             self.partitions.push(Partition { life, tracker: owned.tracker, position });
         }

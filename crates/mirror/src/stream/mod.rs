@@ -122,6 +122,8 @@ enum Job {
     Started(Starts, Generation),
     Written(Written),
     Retry(TopicPartition, Generation),
+    /// It is time to tell which of the partitions up to this generation still wait for their hold.
+    Unclaimed(Generation),
     /// The source showed the partitions the plan has, or does not show them.
     Looked,
 }
@@ -151,6 +153,9 @@ enum Turn {
 
 /// How long a partition whose trouble may pass rests.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// How long a partition waits for what this process still has under way before that is told.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
 
 /// What a partition waits for that comes back to this process too soon.
 const STILL_UNDER_WAY: &str = "records of it that this process sent are not acknowledged yet";
@@ -300,6 +305,22 @@ impl Stream {
             self.owned.insert(partition.clone(), Owned::new(partition.clone(), generation, cell));
         }
         self.claim();
+        if self.waits_for_release {
+            let generation = Generation(self.generation);
+            self.jobs.push(Box::pin(async move {
+                clock::sleep(TOLD_AFTER).await;
+                Job::Unclaimed(generation)
+            }));
+        }
+    }
+
+    /// Tells which partitions still wait for their hold since `generation` or before.
+    fn tell_unclaimed(&self, generation: Generation) {
+        for (partition, owned) in &self.owned {
+            if owned.hold().is_none() && owned.life.generation <= generation {
+                tracing::warn!(%partition, why = STILL_UNDER_WAY, "partition waits to begin");
+            }
+        }
     }
 
     /// Takes hold of what is owned and not held yet, and asks where it starts. What this process
@@ -341,6 +362,7 @@ impl Stream {
             Job::Started(starts, generation) => self.take_starts(starts, generation)?,
             Job::Written(written) => self.take_written(written),
             Job::Looked => {}
+            Job::Unclaimed(generation) => self.tell_unclaimed(generation),
             Job::Retry(partition, generation) => {
                 let waiting = self.owned.get(&partition).filter(|owned| {
                     let is_read = owned.onward.is_none() && !owned.is_set_aside();
