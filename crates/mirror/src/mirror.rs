@@ -192,6 +192,9 @@ impl Mirror {
             (false, None) => Ended::Drained,
         };
         let mut blocked = self.blocked(&plans.borrow());
+        if stuck.is_some() {
+            blocked.extend(plans.borrow().absences());
+        }
         for (topic, why) in stuck.unwrap_or_default() {
             blocked.entry(topic).or_insert(why);
         }
@@ -250,7 +253,7 @@ impl Mirror {
             totals: reading.totals,
             topics_known: plan.complete,
             topics: plan.topics.values().map(|topic| topic.status()).collect(),
-            blocked: self.blocked(plan),
+            blocked: self.blocked(plan).into_iter().chain(plan.absences()).collect(),
             partitions: reading.partitions,
             errors: reading.errors,
         }));

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use common::{Pair, Running, until};
 use kmirror::config::{Group, Ownership};
+use kmirror::policy::filter::{Pattern, Selection};
 use kmirror::policy::trouble::Reach;
 use kmirror::status::{Partition, State};
 use kmirror::{Config, Ended, Error, Halt, Mirror, shutdown};
@@ -433,4 +434,17 @@ async fn a_mirror_is_run_once() {
     mirror.run(shutdown.clone()).await.unwrap();
     let error = mirror.run(shutdown).await.unwrap_err();
     assert!(matches!(error, Error::RunTwice), "{error}");
+}
+
+#[tokio::test]
+async fn catching_up_ends_beside_a_name_that_the_source_does_not_show_and_names_it() {
+    let pair = Pair::start(1).await;
+    pair.topic("orders", 1);
+    pair.fill("orders", 2, 2);
+    let mut config = grouped(&pair).with_until_caught_up();
+    config.topics = Selection::new(Pattern::try_new("orders|paymnts").unwrap());
+    let report = Running::start(config).await.end().await.unwrap();
+    assert_eq!((report.end, report.is_clean()), (Ended::CaughtUp, false));
+    assert_eq!(report.blocked.keys().map(|topic| &**topic).collect::<Vec<_>>(), ["paymnts"]);
+    pair.arrives("orders").await;
 }

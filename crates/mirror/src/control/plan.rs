@@ -173,6 +173,10 @@ pub(crate) struct Plan {
     pub(crate) topics: BTreeMap<Arc<str>, Arc<TopicPlan>>,
     /// Topics that were asked for by name and that the source does not grant.
     pub(crate) denied: BTreeSet<Arc<str>>,
+    /// Topics that were asked for by name and that the source has not shown for long enough.
+    pub(crate) absent: BTreeSet<Arc<str>>,
+    /// The source does not show some topic that was asked for by name; the next look may.
+    pub(crate) is_in_doubt: bool,
     /// No topic matches, neither one that is granted nor another.
     pub(crate) is_unmatched: bool,
     /// True once both clusters were listed, and what they show is believed.
@@ -199,10 +203,19 @@ impl Plan {
         self.topics.values().map(|topic| &**topic).filter(is_free)
     }
 
+    /// The topics that the source does not show, with what to do about each.
+    pub(crate) fn absences(&self) -> impl Iterator<Item = (Arc<str>, String)> {
+        self.absent.iter().map(|topic| (Arc::clone(topic), NOT_SHOWN.to_owned()))
+    }
+
     fn blocked(&self, topic: &str) -> Option<&str> {
         self.topics.get(topic)?.blocked()
     }
 }
+
+/// What is wrong with a topic that the source does not show.
+pub(super) const NOT_SHOWN: &str = "the source does not show it: check how it is spelled, and that \
+                                    it may be described";
 
 /// Something to be done at the destination.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

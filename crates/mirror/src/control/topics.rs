@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::attempts::Failure;
 use super::changes::{self, Changes, Made};
 use super::configs;
-use super::plan::{Action, Listed, Listing, Memory, Plan, TopicPlan, Traits, draw};
+use super::plan::{Action, Listed, Listing, Memory, NOT_SHOWN, Plan, TopicPlan, Traits, draw};
 use crate::config::Config;
 use crate::error::{End, Error, chain};
 use crate::metrics::{Metric, Metrics};
@@ -40,6 +40,7 @@ pub(crate) struct Topics {
     unread: [Option<String>; 2],
     unmatched: Unmatched,
     absences: Absences,
+    missing: Missing,
     plans: watch::Sender<Arc<Plan>>,
     metrics: Arc<Metrics>,
 }
@@ -82,6 +83,7 @@ impl Topics {
             unread: [None, None],
             unmatched: Unmatched::default(),
             absences: Absences::default(),
+            missing: Missing::default(),
             plans,
             metrics,
         }
@@ -111,8 +113,8 @@ impl Topics {
             return Duration::ZERO; // what came of it is published, and the next part tried
         }
         let interval = self.config.topic.refresh_interval;
-        if self.unmatched.is_in_doubt() {
-            return interval.min(UNMATCHED_INTERVAL);
+        if self.unmatched.is_in_doubt() || self.missing.is_in_doubt(clock::now()) {
+            return interval.min(DOUBT_INTERVAL);
         }
         if self.unseen.is_empty() {
             self.soon.reset();
@@ -146,6 +148,7 @@ impl Topics {
         self.unseen.retain(|action| missing.contains(action));
         plan.denied = self.denied();
         self.match_up(&mut plan);
+        self.miss(&source, &mut plan);
         self.publish(plan);
         let now = clock::now();
         let is_due = |action: &Action| {
@@ -171,6 +174,19 @@ impl Topics {
             let selection = self.config.topics.to_string();
             tracing::warn!(selection, "no topic of the source matches");
         }
+    }
+
+    /// Notes the topics that are asked for by name and that the source does not show. What flows
+    /// never waits for them.
+    fn miss(&mut self, source: &Listing, plan: &mut Plan) {
+        let mut names = self.config.topics.names().unwrap_or_default();
+        names.retain(|name| {
+            let is_shown = source.contains_key(name) || plan.denied.contains(name);
+            !is_shown && self.config.topics.selects(name, false)
+        });
+        let now = clock::now();
+        plan.absent = self.missing.judge(names, now);
+        plan.is_in_doubt = self.missing.is_in_doubt(now);
     }
 
     /// Topics that match and that the source says are not granted: it tells only of those asked for
@@ -358,6 +374,9 @@ fn tell(before: &Plan, now: &Plan) {
     for topic in now.denied.difference(&before.denied) {
         tracing::error!(%topic, "the source does not grant this topic");
     }
+    for topic in now.absent.difference(&before.absent) {
+        tracing::warn!(%topic, why = NOT_SHOWN, "topic not found");
+    }
     for (topic, why) in now.newly_blocked(before) {
         let (topic, destination) = (&topic.source, &topic.destination);
         tracing::warn!(%topic, %destination, why, "topic not mirrored");
@@ -370,6 +389,31 @@ fn tell(before: &Plan, now: &Plan) {
     }
 }
 
+/// Topics that are asked for by name and that the source does not show, and since when. Brokers
+/// may show a topic a moment later than another does. Bounded by the names asked for.
+#[derive(Debug, Default)]
+struct Missing(BTreeMap<Arc<str>, Instant>);
+
+/// How long a topic has to be missing before it is believed that there is none.
+const MISSING_MIN: Duration = Duration::from_secs(3);
+
+impl Missing {
+    /// Takes what is missing at a look; gives what has been for long enough.
+    fn judge(&mut self, missing: BTreeSet<Arc<str>>, now: Instant) -> BTreeSet<Arc<str>> {
+        self.0.retain(|name, _| missing.contains(name));
+        let is_believed = |name: &Arc<str>| {
+            let since = *self.0.entry(Arc::clone(name)).or_insert(now);
+            now.duration_since(since) >= MISSING_MIN
+        };
+        missing.into_iter().filter(is_believed).collect()
+    }
+
+    /// Whether the next look may see something.
+    fn is_in_doubt(&self, now: Instant) -> bool {
+        self.0.values().any(|since| now.duration_since(*since) < MISSING_MIN)
+    }
+}
+
 /// Looks in a row at which nothing matched.
 #[derive(Debug, Default)]
 struct Unmatched {
@@ -377,8 +421,8 @@ struct Unmatched {
     say_at: Option<Instant>,
 }
 
-/// The time between looks as long as it is in doubt whether anything matches.
-const UNMATCHED_INTERVAL: Duration = Duration::from_secs(1);
+/// The time between looks as long as it is in doubt whether anything matches, or what is missing.
+const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it is said that nothing matches.
 const UNMATCHED_SAID: Duration = Duration::from_mins(10);
@@ -450,6 +494,26 @@ mod tests {
         let seen = [look(&full), look(&empty), look(&empty), look(&full), look(&empty)];
         assert_eq!(seen, [1, 1, 1, 1, 1]);
         assert_eq!([look(&empty), look(&empty), look(&full)], [1, 0, 1]);
+    }
+
+    #[test]
+    fn a_topic_that_is_asked_for_by_name_is_in_doubt_for_a_while_and_absent_then() {
+        let names = |names: &[&str]| -> BTreeSet<Arc<str>> {
+            names.iter().map(|name| (*name).into()).collect()
+        };
+        let start = clock::now();
+        let mut missing = Missing::default();
+        let mut seen = Vec::new();
+        for (second, look) in
+            [(0, &["a", "b"][..]), (2, &["a"]), (3, &["a", "b"]), (6, &["b"]), (7, &[])]
+        {
+            let now = start + Duration::from_secs(second);
+            let absent = missing.judge(names(look), now);
+            seen.push((absent, missing.is_in_doubt(now)));
+        }
+        let expected =
+            [(&[][..], true), (&[], true), (&["a"], true), (&["b"], false), (&[], false)];
+        assert_eq!(seen, expected.map(|(absent, doubt)| (names(absent), doubt)));
     }
 
     #[test]

@@ -142,7 +142,7 @@ impl Watched {
         // Until each stream has been told what is its own, nothing is known to be elsewhere. And
         // whoever owns a partition keeps its position alive, which takes an assignment.
         let are_in_the_making = plan.topics.values().any(|topic| topic.is_in_the_making());
-        let are_open = are_in_the_making || !self.registry.are_all_assigned();
+        let are_open = are_in_the_making || plan.is_in_doubt || !self.registry.are_all_assigned();
         let mut look = Look { are_open, ..Look::default() };
         for partition in partitions(plan) {
             let progress = self.registry.of(&partition);
