@@ -162,10 +162,12 @@ impl Progress {
         self.inner().kept = Some(kept);
     }
 
-    /// Up to where it is acknowledged, unless just that is kept.
+    /// Up to where it is acknowledged, unless just that is kept. A start from which the source never
+    /// answered stands for nothing that was mirrored.
     fn unkept(&self) -> Option<Position> {
         let inner = self.inner();
-        let (acknowledged, kept) = (inner.acknowledged?, inner.kept);
+        let acknowledged = inner.acknowledged.filter(|_| inner.is_confirmed)?;
+        let kept = inner.kept;
         let is_kept = kept.is_some_and(|kept| kept.next_offset == acknowledged.next_offset);
         (!is_kept).then_some(acknowledged)
     }
@@ -265,6 +267,8 @@ mod tests {
         let hold = registry.hold(&partition()).unwrap();
         assert!(registry.unkept().is_empty(), "it has not begun");
         hold.set_acknowledged(Position::at(7));
+        assert!(registry.unkept().is_empty(), "the source has not answered from there");
+        hold.confirm();
         hold.set_kept(Some(kept(7)));
         assert!(registry.unkept().is_empty());
         hold.set_acknowledged(Position::at(9));
