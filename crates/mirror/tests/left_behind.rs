@@ -89,9 +89,10 @@ async fn a_hand_over_whose_positions_are_refused_once_writes_them_again_and_repe
     pair.arrives("orders").await;
     let is_refused = AtomicBool::new(false);
     let _once = pair.source.intercept(ApiKey::OffsetCommit, move |_| {
-        match is_refused.swap(true, Ordering::Relaxed) {
-            false => Action::Error(ResponseError::InvalidCommitOffsetSize),
-            true => Action::Continue,
+        if is_refused.swap(true, Ordering::Relaxed) {
+            Action::Continue
+        } else {
+            Action::Error(ResponseError::InvalidCommitOffsetSize)
         }
     });
     let second = Running::start(config(&pair, Duration::from_secs(30))).await;
@@ -122,9 +123,10 @@ async fn apart(pair: &Pair, config: Config) -> (Running, BTreeSet<i32>, Intercep
     let gate = move |connection| {
         let mut first = first.lock().unwrap();
         let is_first = *first.get_or_insert(connection) == connection;
-        match is_first || !is_late.load(Ordering::Relaxed) {
-            true => Action::Continue,
-            false => Action::Disconnect,
+        if is_first || !is_late.load(Ordering::Relaxed) {
+            Action::Continue
+        } else {
+            Action::Disconnect
         }
     };
     pair.source.intercept(ApiKey::JoinGroup, move |context| gate(context.connection)).forget();

@@ -129,12 +129,14 @@ impl Stream {
         if self.keeper.is_none() && !is_late {
             return false;
         }
-        if leaving.step == Step::Writing && !is_late && self.is_any_unkept(&leaving.partitions) {
-            if let Some(left) = leaving.writes_left.checked_sub(1) {
-                leaving.writes_left = left;
-                leaving.next_write = clock::now() + WRITE_PAUSE;
-                leaving.step = Step::Committing;
-            }
+        if leaving.step == Step::Writing
+            && !is_late
+            && self.is_any_unkept(&leaving.partitions)
+            && let Some(left) = leaving.writes_left.checked_sub(1)
+        {
+            leaving.writes_left = left;
+            leaving.next_write = clock::now() + WRITE_PAUSE;
+            leaving.step = Step::Committing;
         }
         if leaving.step == Step::Committing && !is_late {
             if clock::now() < leaving.next_write {
@@ -180,9 +182,8 @@ impl Stream {
 
     /// Whether a position of these is not kept, though positions are.
     fn is_any_unkept(&self, partitions: &BTreeSet<TopicPartition>) -> bool {
-        let owned = partitions.iter().filter_map(|partition| self.owned.get(partition));
-        let is_unkept = |owned: &super::Owned| owned.start.is_some() && !owned.is_kept();
-        self.keeps && owned.into_iter().any(is_unkept)
+        let mut owned = partitions.iter().filter_map(|partition| self.owned.get(partition));
+        self.keeps && owned.any(|owned| owned.start.is_some() && !owned.is_kept())
     }
 
     /// The group says these are gone. What is known of them to be acknowledged is kept for whoever
