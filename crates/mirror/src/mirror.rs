@@ -203,8 +203,8 @@ impl Mirror {
         Ok(Report { totals, halted, blocked, unfinished, uncommitted, end })
     }
 
-    /// Positions that are not kept, though positions are: of every partition that a stream had, those
-    /// that the group took away included.
+    /// Positions that are not kept, though positions are: of every partition that a stream had,
+    /// those that the group took away included.
     async fn uncommitted(&self) -> Vec<(TopicPartition, i64)> {
         let Some(id) = self.config.group_id() else { return Vec::new() };
         let mut unkept = self.registry.unkept();

@@ -1,8 +1,8 @@
 //! The streams' threads: starts them, watches them, joins them. A stream that fails, or panics,
 //! drains the others; the first error is the mirror's.
 //!
-//! Always true: no thread of a stream outlives [`Streams::join`]; a thread's runtime, clients and producer end
-//! with it.
+//! Always true: no thread of a stream outlives [`Streams::join`]; a thread's runtime, clients and
+//! producer end with it.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
