@@ -257,8 +257,8 @@ const FLOW_OPTIONS: &[Opt] = &[
         Kind::OneOf(&["earliest", "latest", "none"]),
         "earliest",
         "Where a partition without a position starts. One that appears while the mirror runs \
-         starts with its first record. `none`: nowhere; it stops until somebody gives it a position \
-         (kmirror groups --reset-offsets).",
+         starts with its first record. `none`: nowhere; it stops until somebody gives it a \
+         position (kmirror groups --reset-offsets).",
     ),
     opt(
         "until_caught_up",

@@ -162,8 +162,8 @@ impl Progress {
         self.inner().kept = Some(kept);
     }
 
-    /// Up to where it is acknowledged, unless just that is kept. A start from which the source never
-    /// answered stands for nothing that was mirrored.
+    /// Up to where it is acknowledged, unless just that is kept. A start from which the source
+    /// never answered stands for nothing that was mirrored.
     fn unkept(&self) -> Option<Position> {
         let inner = self.inner();
         let acknowledged = inner.acknowledged.filter(|_| inner.is_confirmed)?;

@@ -115,7 +115,8 @@ impl Stream {
             return;
         }
         if matches!(step, None | Some(Step::Told)) {
-            tracing::info!(partition = %life.partition, "partition set aside: its memory is needed");
+            let partition = &life.partition;
+            tracing::info!(%partition, "partition set aside: its memory is needed");
         }
         owned.aside = Some(Aside { since, step: Step::Kept });
         owned.is_paused = false;
