@@ -139,7 +139,6 @@ async fn a_thousand_unwritable_partitions_keep_nobody_from_flowing() {
 #[tokio::test]
 async fn partitions_whose_leader_does_not_answer_are_named_and_keep_nobody_from_flowing() {
     let _alone = ONE_AT_A_TIME.lock().await;
-    let _alone = ONE_AT_A_TIME.lock().await;
     let pair = Pair::start(2).await;
     pair.topic("stuck", 16);
     pair.topic("good", 1);
