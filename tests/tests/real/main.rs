@@ -18,7 +18,6 @@ mod partitions;
 mod passthrough;
 mod stops;
 mod troubles;
-mod unwritable;
 mod walkthrough;
 
 use kmirror_tests::{Java, Pair, eventually};
