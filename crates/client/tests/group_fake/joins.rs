@@ -1,45 +1,13 @@
 //! Joins that are given up for another coordinator, in virtual time.
 
-use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use kmirror_client::connection::{Address, Connector, Duplex};
-use kmirror_client::group::{Config, Membership};
-use kmirror_client::{Client, clock};
-use kmirror_fake::{Action, ApiKey, Cluster, Release};
+use kmirror_client::clock;
+use kmirror_client::group::Membership;
+use kmirror_fake::{Action, ApiKey, Release};
 
-const GROUP: &str = "mirror";
-
-#[derive(Debug)]
-struct Pipes(Arc<Cluster>);
-
-impl Connector for Pipes {
-    fn connect<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, io::Result<Duplex>> {
-        Box::pin(async move {
-            let (read, write) = tokio::io::split(self.0.dial(address.host(), address.port())?);
-            Ok(Duplex { read: Box::new(read), write: Box::new(write) })
-        })
-    }
-}
-
-/// A cluster of two brokers with topic `t` of four partitions.
-async fn cluster(release: Release) -> Arc<Cluster> {
-    let builder = Cluster::builder().brokers(2).in_memory().emulate(release);
-    let builder = builder.initial_rebalance_delay_ms(0).topic("t", 4).topic("u", 1);
-    Arc::new(builder.start().await.unwrap())
-}
-
-async fn client(cluster: &Arc<Cluster>) -> Client {
-    let config = kmirror_client::Config::new(&cluster.bootstrap()).unwrap();
-    let config = config.with_connector(Arc::new(Pipes(Arc::clone(cluster))));
-    Client::connect(config.with_metadata_age_max(Duration::from_secs(1))).await.unwrap()
-}
-
-fn config() -> Config {
-    Config::new(GROUP).with_topics(["t"])
-}
+use super::{GROUP, client, cluster, config};
 
 /// Joins a group whose coordinator never answers a join, while brokers say in the answers `wrong`
 /// (counted from 0) that it is another one. The connections that the joins of

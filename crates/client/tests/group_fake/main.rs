@@ -3,6 +3,8 @@
 //! Time is paused: waiting costs nothing, and a time-out that should not happen would show as a
 //! late clock, not as a slow test.
 
+mod joins;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
